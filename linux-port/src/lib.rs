@@ -1,0 +1,1 @@
+//! SimpleVPN on Linux.

@@ -1,0 +1,2 @@
+//! The `simplevpn` command.
+fn main() {}

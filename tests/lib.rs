@@ -1,0 +1,1 @@
+//! Tests of SimpleVPN that need more than one crate: simulation, labs, interoperability, benchmarks.
