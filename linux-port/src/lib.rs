@@ -1,1 +1,3 @@
-//! SimpleVPN on Linux.
+//! SimpleVPN on Linux: the parts of the `simplevpn` command.
+
+pub mod config;

@@ -1,0 +1,3 @@
+//! Configuration: from UCI text to checked types.
+
+pub mod model;

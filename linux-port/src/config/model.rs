@@ -1,0 +1,144 @@
+//! What a checked configuration says, in types the daemon works with.
+
+use core::net::IpAddr;
+use std::path::PathBuf;
+
+use simplevpn_core::crypto::Cipher;
+use smoltcp::wire::IpCidr;
+use zeroize::Zeroizing;
+
+/// One tunnel interface and its peers: a `config interface` section with `option proto
+/// 'simplevpn'` and its `config simplevpn_<name>` sections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// Name of the interface, and of its TUN device.
+    pub name: String,
+    /// Addresses of the TUN device, with host bits.
+    pub addresses: Vec<IpCidr>,
+    /// MTU of the TUN device in bytes; `None` is `auto`, from the path.
+    pub mtu: Option<u16>,
+    /// UDP port of IKE.
+    pub port: u16,
+    /// UDP port of UDP-encapsulated ESP (RFC 3948).
+    pub nat_port: u16,
+    /// How packets are led into the TUN device.
+    pub steering: Steering,
+    /// Mark on our own outer packets; `None`: the daemon picks one.
+    pub fwmark: Option<u32>,
+    /// Whether traffic for the tunnel stays inside when the tunnel is down.
+    pub killswitch: bool,
+    /// Where reserved sequence numbers of manual keying are kept.
+    pub state_dir: PathBuf,
+    /// The peers, in the order of the file, without those that are `disabled`.
+    pub peers: Vec<Peer>,
+}
+
+/// `option steering`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Steering {
+    /// `Policy` where the kernel has policy routing, else `Route`.
+    Auto,
+    /// Policy routing rules and tables of our own.
+    Policy,
+    /// `allowed_ips` in the main table.
+    Route,
+    /// DNAT from real to offset addresses, for kernels without policy routing.
+    Offset,
+    /// The administrator does it.
+    None,
+}
+
+/// A peer section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// The section's name; anonymous sections are `peer1`, `peer2`, … by position.
+    pub name: String,
+    /// Where the peer is reached; `None`: this side only answers.
+    pub endpoint: Option<Endpoint>,
+    /// The remote traffic selectors, in wire space.
+    pub allowed_ips: Vec<IpCidr>,
+    /// Our traffic selectors; empty is any.
+    pub local_ips: Vec<IpCidr>,
+    /// Whether `allowed_ips` are steered into the tunnel.
+    pub route_allowed_ips: bool,
+    /// Raw ESP or UDP encapsulation.
+    pub encap: Encap,
+    /// Seconds of silence after which a keepalive is sent; `None`: never.
+    pub persistent_keepalive: Option<u16>,
+    /// Host space minus wire space of the peer's IPv4 addresses (big-endian number); 0: none.
+    pub offset: u32,
+    /// The same for IPv6.
+    pub offset6: u128,
+    /// The keys.
+    pub keying: Keying,
+}
+
+/// `endpoint_host` with its ports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Address or name.
+    pub host: Host,
+    /// IKE port.
+    pub port: u16,
+    /// Port of UDP-encapsulated ESP.
+    pub nat_port: u16,
+}
+
+/// An endpoint's host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Host {
+    /// An address.
+    Address(IpAddr),
+    /// A name, to be resolved now and again.
+    Name(String),
+}
+
+/// `option encap`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encap {
+    /// Raw ESP until the peer is heard through UDP.
+    Auto,
+    /// Raw ESP, protocol 50.
+    Esp,
+    /// ESP in UDP (RFC 3948).
+    Udp,
+}
+
+/// `option keying`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Keying {
+    /// Keys written down in the configuration: labs, and interop with `ip xfrm`.
+    Manual(ManualKeys),
+}
+
+/// Both SAs of a manually keyed peer.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ManualKeys {
+    /// The AEAD of both directions.
+    pub cipher: Cipher,
+    /// SPI of what we receive.
+    pub spi_in: u32,
+    /// SPI of what we send.
+    pub spi_out: u32,
+    /// Key and salt of what we receive, `cipher.keymat_len()` bytes.
+    pub key_in: Zeroizing<Vec<u8>>,
+    /// Key and salt of what we send.
+    pub key_out: Zeroizing<Vec<u8>>,
+    /// Extended (64-bit) sequence numbers.
+    pub esn: bool,
+    /// Size of the anti-replay window in packets, 32…65536.
+    pub replay_window: u32,
+}
+
+impl core::fmt::Debug for ManualKeys {
+    /// Everything but the keys.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("ManualKeys")
+            .field("cipher", &self.cipher)
+            .field("spi_in", &self.spi_in)
+            .field("spi_out", &self.spi_out)
+            .field("esn", &self.esn)
+            .field("replay_window", &self.replay_window)
+            .finish_non_exhaustive()
+    }
+}
