@@ -20,6 +20,8 @@ pub mod counters;
 pub mod crypto;
 pub mod packet;
 pub mod path;
+pub mod spd;
+mod table;
 pub mod time;
 
 pub use counters::{Discard, Discards, Traffic};
