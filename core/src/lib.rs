@@ -18,9 +18,15 @@ extern crate std;
 
 pub mod counters;
 pub mod crypto;
+pub mod ecn;
+pub mod fragment;
+pub mod icmp;
+pub mod outer;
 pub mod packet;
 pub mod path;
+pub mod pmtu;
 pub mod time;
+pub mod wire;
 
 pub use counters::{Discard, Discards, Traffic};
 pub use packet::{HEADROOM, PacketBuf, TAILROOM};

@@ -1,0 +1,6 @@
+//! Views over bytes on the wire that `smoltcp::wire` lacks.
+
+pub(crate) mod ip;
+pub mod natt;
+#[cfg(test)]
+pub(crate) mod samples;
