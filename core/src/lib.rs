@@ -18,9 +18,14 @@ extern crate std;
 
 pub mod counters;
 pub mod crypto;
+pub mod ecn;
 pub mod esp;
+pub mod fragment;
+pub mod icmp;
+pub mod outer;
 pub mod packet;
 pub mod path;
+pub mod pmtu;
 pub mod sad;
 pub mod spd;
 mod table;
