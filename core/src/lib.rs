@@ -16,8 +16,10 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod checksum;
 pub mod counters;
 pub mod crypto;
+pub mod offset;
 pub mod packet;
 pub mod path;
 pub mod time;
