@@ -139,7 +139,9 @@ impl Offset {
                 Checksum::Partial { start } if start == transport.start => {
                     transport.update_partial(packet, pseudo_header);
                 }
-                _ => drop(transport.update(packet, pseudo_header.and(body))),
+                Checksum::Full | Checksum::Partial { .. } => {
+                    transport.update(packet, pseudo_header.and(body));
+                }
             }
         }
         Ok(())

@@ -118,8 +118,8 @@ impl Packet {
             _ => &bytes,
         });
         let value = match &self.upper {
-            Upper::Udp { none: true, .. } => 0,
             _ if partial => sum(&pseudo),
+            Upper::Udp { none: true, .. } => 0,
             Upper::Udp { .. } | Upper::UdpLite { .. } if sum(&covered) == 0xFFFF => 0xFFFF,
             _ => sum(&covered).not(),
         };
@@ -464,7 +464,7 @@ fn a_quote_of_something_else_is_left_alone() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4000))]
+    #![proptest_config(ProptestConfig::with_cases(1500))]
 
     #[test]
     fn outbound_equals_computing_anew(packet in packet(), offset in offset()) {
@@ -486,7 +486,6 @@ proptest! {
     fn partial_checksums_equal_computing_anew(
         packet in packet(), offset in offset(), outbound: bool,
     ) {
-        prop_assume!(!matches!(packet.upper, Upper::Udp { none: true, .. }));
         let mut bytes = packet.bytes(true);
         let (checksum, expected) = (packet.needs_csum(), match outbound {
             true => packet.moved(End::Destination, &|address| offset.to_wire(address)),
@@ -501,7 +500,6 @@ proptest! {
 
     #[test]
     fn out_then_back_is_the_original(packet in packet(), offset in offset(), partial: bool) {
-        prop_assume!(!(partial && matches!(packet.upper, Upper::Udp { none: true, .. })));
         let checksum = if partial { packet.needs_csum() } else { Checksum::Full };
         let before = packet.bytes(partial);
         let mut bytes = before.clone();
