@@ -453,14 +453,65 @@ fn what_lies_behind_the_packet_is_not_touched() {
     assert_eq!(bytes[28..], [0x11; 40]);
 }
 
+/// An ICMPv4 "destination unreachable" of any content.
+fn unreachable_quoting(quote: &[u8], destination: &str) -> Vec<u8> {
+    let mut icmp = vec![3, 1, 0, 0, 0, 0, 0, 0];
+    icmp.extend(quote);
+    let checksum = !sum(&icmp);
+    icmp[2..4].copy_from_slice(&checksum.to_be_bytes());
+    between("10.0.0.161", destination, Upper::Other(1, icmp)).bytes(false)
+}
+
+/// What becomes of `quote` in an outbound error.
+fn shifted_quote(quote: &[u8]) -> Vec<u8> {
+    let mut bytes = unreachable_quoting(quote, "10.0.1.160");
+    OFFSET.shift_destination(&mut bytes, Checksum::Full).unwrap();
+    let quote = bytes[28..].to_vec();
+    assert_eq!(bytes, unreachable_quoting(&quote, "10.0.0.160"), "the checksum around it");
+    quote
+}
+
 #[test]
 fn a_quote_of_something_else_is_left_alone() {
-    let quote = between("fd00::1", "fd00::2", Upper::Tcp(vec![]));
-    let upper = Upper::Error { kind: 0, quote: Box::new(quote), cut: 100, extended: false };
-    let packet = between("10.0.0.161", "10.0.1.160", upper.clone());
-    let mut bytes = packet.bytes(false);
+    let mut short_header = between("10.0.1.160", "10.0.0.161", Upper::Tcp(vec![])).bytes(false);
+    short_header[0] = 0x44;
+    let v6 = between("fd00::1", "fd00::2", Upper::Tcp(vec![]));
+    for quote in [short_header, v6.bytes(false), vec![0xFF; 50], vec![0x45]] {
+        assert_eq!(shifted_quote(&quote), quote);
+    }
+    let v4 = between("10.0.1.160", "10.0.0.161", Upper::Tcp(vec![5; 20]));
+    let upper = Upper::Error { kind: 0, quote: Box::new(v4), cut: 60, extended: false };
+    let mut bytes = between("fd00::1", "fd00:0:0:1::2", upper.clone()).bytes(false);
     OFFSET.shift_destination(&mut bytes, Checksum::Full).unwrap();
-    assert_eq!(bytes, between("10.0.0.161", "10.0.0.160", upper).bytes(false));
+    assert_eq!(bytes, between("fd00::1", "fd00::2", upper).bytes(false));
+}
+
+#[test]
+fn bytes_behind_a_quoted_packet_are_not_taken_for_its_transport_header() {
+    let quoted = |source| {
+        let mut bytes = between(source, "10.0.0.161", Upper::Other(6, vec![1; 8])).bytes(false);
+        bytes.extend([0x22; 40]);
+        bytes
+    };
+    assert_eq!(shifted_quote(&quoted("10.0.1.160")), quoted("10.0.0.160"));
+}
+
+#[test]
+fn a_quote_whose_length_is_nonsense_has_its_address_shifted_all_the_same() {
+    let mut quote = between("10.0.1.160", "10.0.0.161", Upper::Tcp(vec![])).bytes(false);
+    quote[2..4].fill(0);
+    assert_eq!(shifted_quote(&quote)[12..16], [10, 0, 0, 160]);
+}
+
+#[test]
+fn a_transport_header_that_ends_inside_its_checksum_is_refused_unchanged() {
+    for (protocol, len) in [(6, 17), (17, 7), (136, 7), (33, 7), (1, 3)] {
+        let upper = Upper::Other(protocol, vec![8; len]);
+        let before = between("10.0.0.161", "10.0.1.160", upper).bytes(false);
+        let mut bytes = before.clone();
+        assert_eq!(OFFSET.shift_destination(&mut bytes, Checksum::Full), Err(Discard::Malformed));
+        assert_eq!(bytes, before);
+    }
 }
 
 proptest! {
