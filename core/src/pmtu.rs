@@ -15,7 +15,9 @@
 //! When a learned path MTU grows old (RFC 1191 §6.3: ten minutes) is the caller's timer.
 
 use crate::counters::Discard;
+use crate::crypto::ICV_LEN;
 use crate::path::Path;
+use crate::wire::esp::{ALIGNMENT, HEADER_LEN, IV_LEN, TRAILER_LEN};
 use crate::wire::ip;
 
 /// The least path MTU that an ICMP error may teach for an IPv4 path: what every IPv4 host takes
@@ -28,13 +30,8 @@ pub const MIN_PATH_MTU_V6: usize = 1280;
 /// The inner IPv6 packet in bytes that always passes (RFC 8200 §5).
 pub const MIN_INNER_V6: usize = 1280;
 
-/// SPI and sequence number (RFC 4303 §2), and the 8-byte IV of our ciphers.
-const BEFORE: usize = 8 + 8;
-/// Pad length and next header (RFC 4303 §2).
-const TRAILER: usize = 2;
-const ICV: usize = 16;
-/// The trailer ends on a multiple of this (RFC 4303 §2.4).
-const ALIGNMENT: usize = 4;
+/// In front of the ciphertext: SPI, sequence number and IV.
+const BEFORE: usize = HEADER_LEN + IV_LEN;
 
 /// RFC 1191 §7.1: what paths usually carry, for routers that do not tell.
 const PLATEAUS: [usize; 7] = [32000, 17914, 8166, 4352, 2002, 1492, 1006];
@@ -43,16 +40,16 @@ const PLATEAUS: [usize; 7] = [32000, 17914, 8166, 4352, 2002, 1492, 1006];
 /// bytes: with an 8-byte IV, a 16-byte ICV and the least padding.
 #[must_use]
 pub const fn sealed_len(inner_len: usize) -> usize {
-    let text = inner_len.saturating_add(TRAILER + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    text.saturating_add(BEFORE + ICV)
+    let text = inner_len.saturating_add(TRAILER_LEN + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    text.saturating_add(BEFORE + ICV_LEN)
 }
 
 /// The largest inner packet in bytes whose outer packet fits `path_mtu`; 0 if none does.
 /// `outer_len` is that of the outer IP and UDP headers ([`Path::outer_len`]).
 #[must_use]
 pub const fn largest_inner(path_mtu: usize, outer_len: usize) -> usize {
-    let text = path_mtu.saturating_sub(outer_len).saturating_sub(BEFORE + ICV);
-    (text / ALIGNMENT * ALIGNMENT).saturating_sub(TRAILER)
+    let text = path_mtu.saturating_sub(outer_len).saturating_sub(BEFORE + ICV_LEN);
+    (text / ALIGNMENT * ALIGNMENT).saturating_sub(TRAILER_LEN)
 }
 
 /// The MTU to give a tunnel's device: [`largest_inner`], but never below what IPv6 needs to run
