@@ -71,7 +71,7 @@ fn fragmentation_needed(packet: &mut PacketBuf<'_>, mtu: usize) -> Result<(), Di
     let [high, low] = u16::try_from(mtu).unwrap_or(u16::MAX).to_be_bytes();
     packet.push_front(ICMP_HEADER_LEN)?.copy_from_slice(&[3, 4, 0, 0, 0, 0, high, low]);
     Icmpv4Packet::new_unchecked(packet.as_mut_slice()).fill_checksum();
-    header.push(packet, 0)
+    header.push(packet, 0, true)
 }
 
 fn packet_too_big(packet: &mut PacketBuf<'_>, mtu: usize) -> Result<(), Discard> {

@@ -16,8 +16,9 @@ use crate::path::{Path, Transmit};
 use crate::wire::ip;
 
 /// Puts the outer IP header, and the UDP header if the path has one, in front of the ESP packet
-/// that `transmit` describes. DF is set; over UDP the checksum is real. `identification` is that
-/// of the IPv4 header; with DF set its value does not matter (RFC 6864 §4.1).
+/// that `transmit` describes. DF is set unless the packet is oversize (which over IPv6 is left to
+/// the caller to fragment); over UDP the checksum is real. `identification` is that of the IPv4
+/// header; with DF set its value does not matter (RFC 6864 §4.1).
 ///
 /// # Errors
 /// [`Discard::NoEndpoint`] if an address of the path is unspecified or of another family than
@@ -50,8 +51,11 @@ pub fn prepend(
     let traffic_class = transmit.traffic_class;
     match (local, remote) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            ip::Header { source, destination, protocol, traffic_class, hop_limit }
-                .push(packet, identification)
+            ip::Header { source, destination, protocol, traffic_class, hop_limit }.push(
+                packet,
+                identification,
+                !transmit.oversize,
+            )
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
             ip::Header { source, destination, protocol, traffic_class, hop_limit }.push(packet)
@@ -209,7 +213,7 @@ mod tests {
     fn prepended(path: Path, esp: &[u8], traffic_class: u8) -> Result<Vec<u8>, Discard> {
         let mut bytes = [&[0xaa; HEADROOM], esp].concat();
         let mut packet = PacketBuf::new(&mut bytes, HEADROOM, esp.len()).unwrap();
-        let transmit = Transmit { path, traffic_class, len: esp.len() };
+        let transmit = Transmit { path, traffic_class, len: esp.len(), oversize: false };
         let result = prepend(&mut packet, &transmit, 64, 0xbeef);
         if result.is_err() {
             assert_eq!(packet.as_slice(), esp, "a refused packet is unchanged");
@@ -236,8 +240,8 @@ mod tests {
 
     #[test]
     fn ipv4_headers_are_right_in_every_field() {
-        let wire = prepended(paths()[0], &[7; 100], 0b101110_01).unwrap();
-        assert_eq!(wire[..10], [0x45, 0b101110_01, 0, 120, 0xbe, 0xef, 0x40, 0, 64, 50]);
+        let wire = prepended(paths()[0], &[7; 100], 0b1011_1001).unwrap();
+        assert_eq!(wire[..10], [0x45, 0b1011_1001, 0, 120, 0xbe, 0xef, 0x40, 0, 64, 50]);
         let header = Ipv4Packet::new_checked(&wire).unwrap();
         assert!(header.verify_checksum());
         assert_eq!((header.src_addr(), header.dst_addr()), (HOST_V4, SERVER_V4));
@@ -246,7 +250,7 @@ mod tests {
 
     #[test]
     fn ipv6_headers_are_right_in_every_field() {
-        let wire = prepended(paths()[2], &[7; 100], 0b101110_01).unwrap();
+        let wire = prepended(paths()[2], &[7; 100], 0b1011_1001).unwrap();
         assert_eq!(wire[..8], [0x6b, 0x90, 0, 0, 0, 100, 50, 64]);
         let header = Ipv6Packet::new_checked(&wire).unwrap();
         assert_eq!((header.src_addr(), header.dst_addr()), (HOST_V6, SERVER_V6));
@@ -288,7 +292,7 @@ mod tests {
             let headroom = path.outer_len() - 1;
             let mut bytes = vec![0; 200];
             let mut packet = PacketBuf::new(&mut bytes, headroom, 100).unwrap();
-            let transmit = Transmit { path, traffic_class: 0, len: 100 };
+            let transmit = Transmit { path, traffic_class: 0, len: 100, oversize: false };
             assert_eq!(prepend(&mut packet, &transmit, 64, 0), Err(Discard::NoRoom));
             assert_eq!(packet.len(), 100);
         }

@@ -38,11 +38,12 @@ pub(crate) struct Header<A> {
 }
 
 impl Header<Ipv4Addr> {
-    /// Puts an IPv4 header without options, with DF, in front of `packet`.
+    /// Puts an IPv4 header without options in front of `packet`.
     pub(crate) fn push(
         &self,
         packet: &mut PacketBuf<'_>,
         identification: u16,
+        dont_fragment: bool,
     ) -> Result<(), Discard> {
         let total_len =
             u16::try_from(packet.len() + IPV4_HEADER_LEN).map_err(|_| Discard::TooBig)?;
@@ -54,7 +55,7 @@ impl Header<Ipv4Addr> {
         header.set_ecn(self.traffic_class & 0b11);
         header.set_total_len(total_len);
         header.set_ident(identification);
-        header.set_dont_frag(true);
+        header.set_dont_frag(dont_fragment);
         header.set_hop_limit(self.hop_limit);
         header.set_next_header(self.protocol);
         header.set_src_addr(self.source);
