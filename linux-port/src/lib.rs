@@ -1,3 +1,4 @@
 //! SimpleVPN on Linux: the parts of the `simplevpn` command.
 
 pub mod config;
+pub mod keys;
