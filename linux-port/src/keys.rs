@@ -63,10 +63,10 @@ pub fn public_key(private: &Key) -> [u8; KEY_LEN] {
     SigningKey::from_bytes(private).verifying_key().to_bytes()
 }
 
-/// The base64 text of a key.
+/// The base64 text of a key, with room for a line end.
 #[must_use]
 pub fn encode(key: &[u8; KEY_LEN]) -> Zeroizing<String> {
-    let mut text = Zeroizing::new(String::with_capacity(TEXT_LEN));
+    let mut text = Zeroizing::new(String::with_capacity(TEXT_LEN + 1));
     for group in key.chunks(3) {
         let mut bits = 0u32;
         for position in 0..3 {

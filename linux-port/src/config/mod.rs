@@ -30,6 +30,7 @@ use diagnostic::Report;
 use model::Interface;
 pub use prefix::{host_prefix, overlaps};
 use uci::Section;
+pub use value::device_name;
 
 /// Largest accepted file, in bytes: room for far more than 10,000 peers.
 pub const MAX_FILE: u64 = 16 * 1024 * 1024;

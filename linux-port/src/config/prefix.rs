@@ -39,7 +39,6 @@ pub(super) fn moved(prefix: IpCidr, offset: u128) -> IpCidr {
 }
 
 /// `prefix` with another address of its family, of which IPv4 takes the low 32 bits.
-#[expect(clippy::cast_possible_truncation, reason = "the low 32 bits are what is meant")]
 fn with_address(prefix: IpCidr, address: u128) -> IpCidr {
     let len = prefix.prefix_len();
     match prefix {

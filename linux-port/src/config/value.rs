@@ -163,7 +163,10 @@ fn endpoint_address(address: IpAddr) -> Result<IpAddr, String> {
 }
 
 /// The name of a network device: at most 15 bytes (IFNAMSIZ), no slash, colon or space.
-pub(super) fn device_name(text: &str) -> Result<String, String> {
+///
+/// # Errors
+/// What is wrong, as the end of a sentence that begins with the name.
+pub fn device_name(text: &str) -> Result<String, String> {
     let bad = |b: u8| !b.is_ascii_graphic() || b == b'/' || b == b':';
     if text.is_empty() || text.len() > 15 || text == "." || text == ".." || text.bytes().any(bad) {
         return Err("is not an interface name; write at most 15 characters, no '/', ':' or space"
