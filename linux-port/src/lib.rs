@@ -1,3 +1,6 @@
 //! SimpleVPN on Linux: the parts of the `simplevpn` command.
 
 pub mod config;
+pub mod netlink;
+#[cfg(test)]
+pub(crate) mod netns;
