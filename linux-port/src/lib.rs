@@ -4,3 +4,5 @@ pub mod config;
 pub mod netlink;
 #[cfg(test)]
 pub(crate) mod netns;
+pub mod nft;
+pub mod steering;
