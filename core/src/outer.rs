@@ -344,7 +344,8 @@ mod tests {
         let expected = Ok((path, 0, vec![7; 40]));
         assert_eq!(stripped_by(strip_ipv4_header, &wire), expected);
         assert_eq!(stripped(&wire), expected);
-        for wire in [samples::ipv4(17, &[0; 40]), samples::ipv6(50, &[0; 40])] {
+        let udp = prepended(paths()[1], &[7; 40], 0).unwrap();
+        for wire in [udp, samples::ipv6(50, &[0; 40])] {
             assert_eq!(stripped_by(strip_ipv4_header, &wire), Err(Discard::Malformed));
         }
     }
