@@ -4,7 +4,8 @@
 //! Hosts with an IP stack let it build the outer headers; they need [`strip_ipv4_header`] at
 //! most, since raw IPv4 sockets deliver the header. Outer options and extension headers are
 //! neither made nor, over IPv6, understood; outer fragments are neither made nor reassembled.
-//! [`Fit::Oversize`](crate::pmtu::Fit::Oversize) packets go out with DF like all others.
+//! [`Transmit::oversize`] packets go out without DF over IPv4; over IPv6 they are longer than the
+//! path MTU, and to fragment them (RFC 8200 §4.5) is up to the caller.
 
 use core::net::{IpAddr, SocketAddr};
 
@@ -246,6 +247,18 @@ mod tests {
         assert!(header.verify_checksum());
         assert_eq!((header.src_addr(), header.dst_addr()), (HOST_V4, SERVER_V4));
         assert_eq!(wire[20..], [7; 100]);
+    }
+
+    #[test]
+    fn an_oversize_packet_may_be_fragmented_outside() {
+        for (oversize, flags) in [(false, 0x40), (true, 0)] {
+            let mut bytes = [7; HEADROOM + 100];
+            let mut packet = PacketBuf::new(&mut bytes, HEADROOM, 100).unwrap();
+            let transmit = Transmit { path: paths()[0], traffic_class: 0, len: 100, oversize };
+            prepend(&mut packet, &transmit, 64, 0xbeef).unwrap();
+            assert_eq!(packet.as_slice()[4..8], [0xbe, 0xef, flags, 0]);
+            assert!(Ipv4Packet::new_checked(packet.as_slice()).unwrap().verify_checksum());
+        }
     }
 
     #[test]
