@@ -165,7 +165,8 @@ fn explain(name: &str, error: tun::Error) -> String {
             Some(libc::ENOENT) => {
                 "; /dev/net/tun is missing: load the kernel module tun (OpenWrt: kmod-tun)"
             }
-            Some(libc::EPERM | libc::EACCES) => "; it needs root, or CAP_NET_ADMIN",
+            Some(libc::EPERM) => "; it needs root, or CAP_NET_ADMIN",
+            Some(libc::EACCES) => "; this user may not open /dev/net/tun",
             Some(libc::EBUSY) => "; another program has this device open",
             Some(libc::EINVAL) => {
                 "; an interface of another kind has this name, or the name is not a valid one"
