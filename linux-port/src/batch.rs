@@ -418,14 +418,15 @@ impl SendQueue {
             match error.raw_os_error() {
                 Some(libc::EINTR) => {}
                 Some(libc::EAGAIN) => return Flush::Blocked,
-                // The error may be an older packet's, told by ICMP, or the source address may
-                // have gone away: only a second refusal is this packet's own.
-                Some(code) if !retried && (is_remote(code) || is_stale_source(code)) => {
-                    retried = true;
-                    if is_stale_source(code) {
-                        message.outgoing.from = None;
-                        message.write_control();
-                    }
+                // The error may be an older packet's, told by ICMP: only a second refusal is this
+                // packet's own.
+                Some(code) if !retried && is_remote(code) => retried = true,
+                // The wanted source may have gone away: better any other than none.
+                Some(libc::EINVAL | libc::EADDRNOTAVAIL | libc::ENETUNREACH)
+                    if message.outgoing.from.is_some() =>
+                {
+                    message.outgoing.from = None;
+                    message.write_control();
                 }
                 _ => {
                     drops.refused(&error, message.outgoing.to);
@@ -481,11 +482,6 @@ impl SendQueue {
             Err(_) => Err(io::Error::last_os_error()),
         }
     }
-}
-
-/// What the kernel answers when the wanted source address is not, or no longer, ours.
-fn is_stale_source(code: i32) -> bool {
-    matches!(code, libc::EINVAL | libc::EADDRNOTAVAIL)
 }
 
 #[cfg(test)]

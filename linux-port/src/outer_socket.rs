@@ -106,7 +106,10 @@ impl OuterSocket {
                 set(libc::IPPROTO_IP, libc::IP_RECVTOS, 1)?;
             }
             Family::V6 => {
-                set(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
+                // A raw socket has one version anyway, and refuses the option.
+                if udp {
+                    set(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
+                }
                 set(libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, PMTUDISC_PROBE)?;
                 set(libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1)?;
                 set(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
