@@ -5,4 +5,5 @@ pub mod netlink;
 #[cfg(test)]
 pub(crate) mod netns;
 pub mod nft;
+pub mod resolver;
 pub mod steering;
