@@ -17,6 +17,7 @@ pub(crate) mod netns;
 pub mod nft;
 pub mod outer_socket;
 pub mod privileges;
+pub mod resolver;
 pub mod sequence_state;
 mod sockaddr;
 pub mod status;
