@@ -17,8 +17,10 @@ pub(crate) mod netns;
 pub mod nft;
 pub mod outer_socket;
 pub mod privileges;
+pub mod send_drops;
 pub mod sequence_state;
 mod sockaddr;
+mod socket_option;
 pub mod status;
 pub mod steering;
 #[cfg(test)]
