@@ -43,8 +43,9 @@ pub fn arrival(datagram: Datagram<'_>) -> Result<Arrival<'_>, Discard> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::{Flush, MAX_PACKET, ReceiveBatch, SendDrop, SendDrops, Slots};
+    use crate::batch::{Flush, MAX_PACKET, ReceiveBatch, Slots};
     use crate::error_queue::PathProblem;
+    use crate::send_drops::{SendDrop, SendDrops};
     use crate::testing::in_namespace;
     use core::net::IpAddr;
     use simplevpn_core::packet::HEADROOM;
@@ -56,9 +57,19 @@ mod tests {
     }
 
     fn send(socket: &mut OuterSocket, path: Path, traffic_class: u8, text: &[u8]) -> SendDrops {
+        send_sized(socket, path, traffic_class, text, false)
+    }
+
+    fn send_sized(
+        socket: &mut OuterSocket,
+        path: Path,
+        traffic_class: u8,
+        text: &[u8],
+        oversize: bool,
+    ) -> SendDrops {
         let mut slots = Slots::new(1, MAX_PACKET);
         slots.get_mut(0).unwrap()[HEADROOM..HEADROOM + text.len()].copy_from_slice(text);
-        let transmit = Transmit { path, traffic_class, len: text.len() };
+        let transmit = Transmit { path, traffic_class, len: text.len(), oversize };
         assert!(socket.queue(&transmit, 0, HEADROOM));
         let mut drops = SendDrops::default();
         assert_eq!(socket.flush(&slots, &mut drops), Flush::Done);
@@ -119,6 +130,30 @@ mod tests {
             socket.errors(|error| own.extend(error.spi.is_none().then_some(error.what)));
             assert!(own.contains(&PathProblem::Mtu(1500)), "{own:?}");
         });
+    }
+
+    #[test]
+    fn an_oversize_packet_goes_out_in_fragments_and_only_that_one() {
+        in_namespace(
+            "esp_socket::tests::an_oversize_packet_goes_out_in_fragments_and_only_that_one",
+            || {
+                sh("ip link set lo mtu 1400");
+                for (family, local) in [(Family::V4, "127.0.0.1"), (Family::V6, "::1")] {
+                    let mut socket = open(family, 0, 4).unwrap().unwrap();
+                    let path = esp(local, local);
+                    for oversize in [false, true, false] {
+                        let drops = send_sized(&mut socket, path, 0, &[1; 1500], oversize);
+                        let too_big = drops.iter().any(|drop| drop == (SendDrop::TooBig, 1));
+                        assert_eq!(too_big, !oversize, "{family:?}");
+                        let mut batch = ReceiveBatch::new(4, 2000);
+                        let received = socket.receive(&mut batch).unwrap();
+                        assert_eq!(received, usize::from(oversize));
+                        let arrived = batch.get(0).map(|datagram| arrival(datagram).unwrap());
+                        assert!(arrived.is_none_or(|esp| esp.packet.as_slice() == [1; 1500]));
+                    }
+                }
+            },
+        );
     }
 
     #[test]

@@ -5,11 +5,11 @@
 
 use core::net::SocketAddr;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 use nix::sys::socket::{SockaddrStorage, bind, getsockname};
 use simplevpn_core::Path;
-use std::os::fd::AsRawFd;
+use simplevpn_core::wire::natt;
 
 use crate::batch::Datagram;
 use crate::outer_socket::{Arrival, Family, OuterSocket};
@@ -58,28 +58,29 @@ pub enum Encapsulated<'a> {
 
 /// Tells ESP, IKE and keepalives apart. `local_port` is the socket's.
 pub fn arrival(mut datagram: Datagram<'_>, local_port: u16) -> Encapsulated<'_> {
-    match datagram.packet.as_slice() {
-        [0xff] => Encapsulated::Keepalive,
-        [0, 0, 0, 0, ..] => match datagram.packet.pull_front(4) {
+    match natt::Datagram::classify(datagram.packet.as_slice()) {
+        natt::Datagram::Keepalive => Encapsulated::Keepalive,
+        natt::Datagram::Malformed => Encapsulated::Malformed,
+        natt::Datagram::Ike(_) => match datagram.packet.pull_front(natt::NON_ESP_MARKER.len()) {
             Ok(()) => Encapsulated::Ike(datagram),
             Err(_) => Encapsulated::Malformed,
         },
-        [_, _, _, _, ..] => {
+        natt::Datagram::Esp => {
             let Datagram { from, local, traffic_class, segment, packet } = datagram;
             let family = if from.is_ipv4() { Family::V4 } else { Family::V6 };
             let local = local.unwrap_or_else(|| family.unspecified(0).ip());
             let path = Path::Udp { local: SocketAddr::new(local, local_port), remote: from };
             Encapsulated::Esp(Arrival { path, traffic_class, segment, packet })
         }
-        _ => Encapsulated::Malformed,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::{Flush, MAX_PACKET, ReceiveBatch, SendDrops, Slots};
+    use crate::batch::{Flush, MAX_PACKET, ReceiveBatch, Slots};
     use crate::error_queue::PathProblem;
+    use crate::send_drops::SendDrops;
     use crate::testing::in_namespace;
     use simplevpn_core::packet::HEADROOM;
     use simplevpn_core::{PacketBuf, Transmit};
@@ -106,9 +107,9 @@ mod tests {
         let ike = &mut [0, 0, 0, 0, 9, 9];
         let Encapsulated::Ike(ike) = arrival(datagram(ike), 4500) else { panic!() };
         assert_eq!(ike.packet.as_slice(), [9, 9]);
-        let esp = &mut [0, 0, 0x10, 1, 9];
+        let esp = &mut b"\0\0\x10\x01text".to_owned();
         let Encapsulated::Esp(esp) = arrival(datagram(esp), 4500) else { panic!() };
-        assert_eq!(esp.packet.as_slice(), [0, 0, 0x10, 1, 9]);
+        assert_eq!(esp.packet.as_slice(), b"\0\0\x10\x01text");
         let (local, remote) = ("0.0.0.0:4500".parse().unwrap(), "192.0.2.1:4500".parse().unwrap());
         assert_eq!(esp.path, Path::Udp { local, remote });
     }
@@ -117,7 +118,7 @@ mod tests {
     fn send(socket: &mut OuterSocket, path: Path, traffic_class: u8, text: &[u8]) -> SendDrops {
         let mut slots = Slots::new(1, MAX_PACKET);
         slots.get_mut(0).unwrap()[HEADROOM..HEADROOM + text.len()].copy_from_slice(text);
-        let transmit = Transmit { path, traffic_class, len: text.len() };
+        let transmit = Transmit { path, traffic_class, len: text.len(), oversize: false };
         assert!(socket.queue(&transmit, 0, HEADROOM));
         let mut drops = SendDrops::default();
         assert_eq!(socket.flush(&slots, &mut drops), Flush::Done);
@@ -197,7 +198,7 @@ mod tests {
             let mut marked = open(Family::V4, 4500, 7, 4).unwrap().unwrap();
             let drops = send(&mut marked, path, 0, b"text");
             let counted: Vec<_> = drops.iter().filter(|&(_, count)| count > 0).collect();
-            assert_eq!(counted, [(crate::batch::SendDrop::Firewall, 1)]);
+            assert_eq!(counted, [(crate::send_drops::SendDrop::Firewall, 1)]);
         });
     }
 }
