@@ -18,9 +18,14 @@ extern crate std;
 
 pub mod counters;
 pub mod crypto;
+pub mod esp;
 pub mod packet;
 pub mod path;
+pub mod sad;
+pub mod spd;
+mod table;
 pub mod time;
+pub mod wire;
 
 pub use counters::{Discard, Discards, Traffic};
 pub use packet::{HEADROOM, PacketBuf, TAILROOM};
