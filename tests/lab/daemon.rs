@@ -122,11 +122,16 @@ impl fmt::Display for Vpn {
 /// One end's view of a pair of manually keyed SAs.
 #[derive(Clone)]
 pub struct Keys {
-    cipher: &'static str,
-    spi_in: u32,
-    spi_out: u32,
-    key_in: String,
-    key_out: String,
+    /// The cipher's UCI name.
+    pub cipher: &'static str,
+    /// SPI of what arrives.
+    pub spi_in: u32,
+    /// SPI of what is sent.
+    pub spi_out: u32,
+    /// Key and salt of what arrives, in hexadecimal.
+    pub key_in: String,
+    /// Key and salt of what is sent, in hexadecimal.
+    pub key_out: String,
 }
 
 impl Keys {

@@ -10,28 +10,24 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
+use crate::lab::daemon::Keys;
 use crate::lab::{Host, process};
 use crate::peers::uml::lines;
-use crate::peers::xfrm::Cipher;
 
 /// How long the peer may take to start (Python compiles scapy the first time), and to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Both SAs of a scapy peer, and what is on either side of them.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
+    /// Cipher, keys and SPIs.
+    pub keys: Keys,
     /// Outer addresses: its own, and the other side's.
     pub outer: [IpAddr; 2],
     /// Inner IPv4 addresses: its own, and the one that it pings.
     pub inner4: [IpAddr; 2],
     /// Inner IPv6 addresses: its own, and the one that it pings.
     pub inner6: [IpAddr; 2],
-    /// SPIs of what it receives and of what it sends.
-    pub spi: [u32; 2],
-    /// Keys of what it receives and of what it sends.
-    pub key: [String; 2],
-    /// Cipher.
-    pub cipher: Cipher,
     /// Extended sequence numbers.
     pub esn: bool,
     /// Encapsulated in UDP 4500 (RFC 3948).
@@ -147,17 +143,19 @@ pub struct Seen {
 }
 
 fn command(host: &Host, settings: &Settings) -> io::Result<Command> {
-    let Settings { outer, inner4, inner6, spi, key, cipher, esn, udp } = settings;
+    let Settings { keys, outer, inner4, inner6, esn, udp } = settings;
     let python = venv()?.join("bin/python");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/esp_peer.py");
     let mut command = host.command(&python.to_string_lossy());
-    command.args(["-B", script, "--cipher", cipher.uci()]);
+    command.args(["-B", script, "--cipher", keys.cipher]);
     for (name, pair) in [("", outer), ("4", inner4), ("6", inner6)] {
         for (side, address) in ["local", "remote"].iter().zip(pair) {
             command.args([format!("--{side}{name}"), address.to_string()]);
         }
     }
-    for (side, (spi, key)) in ["in", "out"].iter().zip(spi.iter().zip(key)) {
+    for (side, spi, key) in
+        [("in", keys.spi_in, &keys.key_in), ("out", keys.spi_out, &keys.key_out)]
+    {
         command.args([format!("--spi-{side}"), spi.to_string()]);
         command.args([format!("--key-{side}"), key.clone()]);
     }

@@ -1,58 +1,47 @@
-//! The peers proven without SimpleVPN: Linux against Linux.
-//!
-//! ```text
-//!   guest one                namespace                guest two
-//!   vec0 10.9.0.1  ── tap1 ──  bridge  ── tap2 ──  vec0 10.9.0.2
-//!        fd09::1                                        fd09::2
-//!   lo   10.77.1.1 ═════════════ ESP ═════════════ lo   10.77.2.1
-//!        fd77:1::1                                      fd77:2::1
-//! ```
+//! The peers proven against each other, without SimpleVPN.
 
-use std::net::IpAddr;
-
+use simplevpn_tests::lab::daemon::Keys;
 use simplevpn_tests::lab::{Host, Lab, ip};
+use simplevpn_tests::peers::scapy::{ScapyPeer, Settings};
 use simplevpn_tests::peers::uml::{UmlPeer, add_tap};
-use simplevpn_tests::peers::xfrm::{self, Cipher, Sa};
-use simplevpn_tests::peers::peer_tool;
+use simplevpn_tests::peers::xfrm::Tunnel;
+
+/// Cipher, ESN, UDP encapsulation, and whether the outer addresses are IPv6.
+const COMBINATIONS: [(&str, bool, bool, bool); 4] = [
+    ("chacha20poly1305", true, false, false),
+    ("aes128gcm16", false, true, false),
+    ("aes256gcm16", true, true, true),
+    ("chacha20poly1305", false, false, true),
+];
 
 fn guest(host: &Host, tap: &str, n: u8) -> UmlPeer {
     let mut guest = UmlPeer::start(host, &[tap]);
+    guest.joins(&format!("10.9.0.{n}/24 fd09::{n}/64"), &format!("10.77.{n}.1 fd77:{n}::1"));
+    let other = 3 - n;
     guest.run(&format!(
-        "set -e
-         ip addr add 10.9.0.{n}/24 dev vec0
-         ip addr add fd09::{n}/64 dev vec0 nodad
-         ip link set vec0 up
-         ip addr add 10.77.{n}.1/32 dev lo
-         ip addr add fd77:{n}::1/128 dev lo nodad
-         ip route add 10.77.0.0/16 dev vec0 src 10.77.{n}.1
-         ip route add fd77::/16 dev vec0 src fd77:{n}::1
-         ({tool} serve 10.77.{n}.1 7 & {tool} serve fd77:{n}::1 7 & {tool} udp-encap 4500 &) >/dev/null 2>&1",
-        tool = peer_tool().display(),
+        "ip route add 10.77.{other}.0/24 dev vec0 src 10.77.{n}.1 &&
+         ip route add fd77:{other}::/64 dev vec0 src fd77:{n}::1"
     ));
+    guest.serves(&[&format!("10.77.{n}.1"), &format!("fd77:{n}::1")]);
     guest
 }
 
-/// What guest `n` has to be told so that it speaks ESP with the other one.
-fn tunnel(n: u8, outer: [IpAddr; 2], cipher: Cipher, esn: bool, udp: bool) -> String {
-    let sa = |from: usize, to: usize| Sa {
-        src: outer[from],
-        dst: outer[to],
-        spi: 0x1001 + from as u32,
-        cipher,
-        key: cipher.key(from as u8),
+/// The end `n` of a tunnel between 1 and 2.
+fn tunnel(n: usize, keys: Keys, esn: bool, udp: bool, v6: bool) -> Tunnel {
+    let outer = if v6 { ["fd09::1", "fd09::2"] } else { ["10.9.0.1", "10.9.0.2"] };
+    let inner = [["10.77.1.0/24", "10.77.2.0/24"], ["fd77:1::/64", "fd77:2::/64"]];
+    let (here, there) = (n - 1, 2 - n);
+    Tunnel {
+        keys,
+        outer: [ip(outer[here]), ip(outer[there])],
+        inner: inner.iter().map(|pair| [pair[here], pair[there]]).collect(),
         esn,
-        udp: udp.then_some((4500, 4500)),
-        sent: (0, 0),
-    };
-    let mut script = String::from("set -e\n") + xfrm::FLUSH + &sa(0, 1).add() + &sa(1, 0).add();
-    for inner in [["10.77.1.0/24", "10.77.2.0/24"], ["fd77:1::/64", "fd77:2::/64"]] {
-        let (me, other) = if n == 1 { (0, 1) } else { (1, 0) };
-        script += &xfrm::policy("out", (inner[me], inner[other]), outer[me], outer[other]);
-        script += &xfrm::policy("in", (inner[other], inner[me]), outer[other], outer[me]);
+        udp,
     }
-    script
 }
 
+///  one 10.9.0.1 -- tap1 (bridge) tap2 -- 10.9.0.2 two
+///  10.77.1.1 =================================== 10.77.2.1
 #[test]
 fn linux_speaks_esp_with_linux() {
     let lab = Lab::new();
@@ -64,27 +53,56 @@ fn linux_speaks_esp_with_linux() {
         host.run(&format!("ip link set {tap} master bridge"));
     }
     let (mut one, mut two) = (guest(&host, "tap1", 1), guest(&host, "tap2", 2));
-    let v4 = [ip("10.9.0.1"), ip("10.9.0.2")];
-    let v6 = [ip("fd09::1"), ip("fd09::2")];
-    let tool = peer_tool();
-    let tool = tool.display();
-    for (cipher, esn, udp, outer) in [
-        (Cipher::ChaCha20Poly1305, true, false, v4),
-        (Cipher::Aes128Gcm, false, true, v4),
-        (Cipher::Aes256Gcm, true, true, v6),
-        (Cipher::ChaCha20Poly1305, false, false, v6),
-    ] {
-        one.run(&tunnel(1, outer, cipher, esn, udp));
-        two.run(&tunnel(2, outer, cipher, esn, udp));
+    for (cipher, esn, udp, v6) in COMBINATIONS {
+        let (here, there) = Keys::pair_of(cipher);
+        one.run(&tunnel(1, here, esn, udp, v6).script());
+        two.run(&tunnel(2, there, esn, udp, v6).script());
+        let wire = host.capture("tap1");
         for far in ["10.77.2.1", "fd77:2::1"] {
-            let said = one.run(&format!(
-                "ping -c2 -W1 {far} && {tool} tcp {far} 7 1000000 && {tool} udp {far} 7 20000 10"
-            ));
-            println!("{cipher:?} esn {esn} udp {udp}: {said}");
+            one.exchanges(far, 500_000, 20_000);
         }
-        let stat = one.run("ip -s xfrm state; ip xfrm policy; cat /proc/net/xfrm_stat");
-        println!("{stat}");
+        let seen = wire.finish();
+        assert!(seen.count(|frame| frame.is_protected()) > 100, "{cipher}");
+        for inner in ["10.77.1.1", "fd77:1::1"] {
+            seen.assert_none("in the clear", |frame| frame.concerns(ip(inner)));
+        }
     }
     one.power_off();
     two.power_off();
+}
+
+///  scapy 10.9.0.1 -- tap -- 10.9.0.2 Linux
+///  10.77.1.1 ==================== 10.77.2.1
+#[test]
+fn scapy_speaks_esp_with_linux() {
+    let lab = Lab::new();
+    let host = lab.host("scapy");
+    add_tap(&host, "tap", "10.9.0.1/24 fd09::1/64");
+    let mut linux = guest(&host, "tap", 2);
+    for (cipher, esn, udp, v6) in COMBINATIONS {
+        let (here, there) = Keys::pair_of(cipher);
+        let linux_end = tunnel(2, there, esn, udp, v6);
+        let [local, remote] = linux_end.outer;
+        linux.run(&linux_end.script());
+        let mut scapy = ScapyPeer::start(
+            &host,
+            &Settings {
+                keys: here,
+                outer: [remote, local],
+                inner4: [ip("10.77.1.1"), ip("10.77.2.1")],
+                inner6: [ip("fd77:1::1"), ip("fd77:2::1")],
+                esn,
+                udp,
+            },
+        );
+        for family in ["family=4", "family=6"] {
+            assert!(scapy.ping(family), "{cipher} {family}");
+            assert!(!scapy.ping(&format!("{family} flip=-1")), "{cipher} {family}: bad ICV");
+            assert!(scapy.ping(&format!("{family} tfc=100")), "{cipher} {family}: TFC padding");
+            assert!(scapy.ping(&format!("{family} padlen=255")), "{cipher} {family}: padding");
+        }
+        linux.run("ping -c 2 -i 0.2 -W 1 10.77.1.1 && ping -c 2 -i 0.2 -W 1 fd77:1::1");
+        let seen = scapy.seen();
+        assert_eq!((seen.requests, seen.replies, seen.refused), (4, 6, 0), "{cipher}");
+    }
 }

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::lab::{Host, process};
+use crate::peers::peer_tool;
 
 /// How long a guest may take until it answers.
 const BOOT: Duration = Duration::from_secs(30);
@@ -98,6 +99,62 @@ impl UmlPeer {
             .and_then(|reply| self.outcome(n, &reply))
             .unwrap_or_else(|e| panic!("guest: {e}\n{script}\n{}", self.console()));
         (status, output)
+    }
+
+    /// Gives `vec0` its addresses (with prefix lengths), and the loopback device the inner ones
+    /// (without); words are separated by spaces. UDP-encapsulated ESP is welcome from now on.
+    ///
+    /// # Panics
+    /// When the guest refuses.
+    pub fn joins(&mut self, outer: &str, inner: &str) {
+        let mut script = String::from("set -e\nip link set vec0 up\n");
+        for (device, addresses) in [("vec0", outer), ("lo", inner)] {
+            for address in addresses.split_whitespace() {
+                let nodad = if address.contains(':') { "nodad" } else { "" };
+                script += &format!("ip addr add {address} dev {device} {nodad}\n");
+            }
+        }
+        self.run(&script);
+        self.background("udp-encap 4500");
+    }
+
+    /// Returns TCP streams and UDP datagrams on port 7 of these addresses, until it ends.
+    pub fn serves(&mut self, addresses: &[&str]) {
+        for address in addresses {
+            self.background(&format!("serve {address} 7"));
+        }
+    }
+
+    /// Pings `far`, sends it a TCP stream of `bytes` and five datagrams of `size` bytes, and
+    /// compares what returns.
+    ///
+    /// # Panics
+    /// When something is lost or altered.
+    pub fn exchanges(&mut self, far: &str, bytes: usize, size: usize) {
+        let tool = peer_tool();
+        let tool = tool.display();
+        let said = self.run(&format!(
+            "set -e\n\
+             ping -c 3 -i 0.1 -W 1 {far}\n\
+             {tool} tcp {far} 7 {bytes}\n\
+             {tool} udp {far} 7 {size} 5\n"
+        ));
+        assert!(said.contains(" 0% packet loss"), "{said}");
+        assert!(said.contains("5 of 5 datagrams"), "{said}");
+    }
+
+    fn background(&mut self, words: &str) {
+        let tool = peer_tool();
+        let n = self.next;
+        self.run(&format!(
+            "{tool} {words} >$DIR/background.{n} 2>&1 &\n\
+             for i in 1 2 3 4 5 6 7 8 9; do\n\
+             grep -q ready $DIR/background.{n} && exit 0\n\
+             sleep 0.1\n\
+             done\n\
+             cat $DIR/background.{n}; exit 1\n",
+            tool = tool.display(),
+        ));
     }
 
     fn order(&mut self, n: u32, script: &str) -> Result<(), String> {
