@@ -113,7 +113,7 @@ impl Lab {
     /// A cable between two interfaces.
     pub fn link(&self, one: Port<'_>, other: Port<'_>) {
         one.host.run(&format!(
-            "ip link add {} type veth peer name {} netns {}",
+            "ip link add name {} type veth peer name {} netns {}",
             one.name,
             other.name,
             other.host.netns_path().display()
@@ -123,16 +123,16 @@ impl Lab {
     }
 
     /// A switch with a cable to each interface. What is returned is the switch itself: its bridge
-    /// is `br`, where an eavesdropper sees every frame that floods, and its ends of the cables
+    /// is `bridge0`, where an eavesdropper sees every frame that floods, and its ends of the cables
     /// have the names of the machines.
     pub fn switch<const N: usize>(&self, ports: [Port<'_>; N]) -> Host {
         let switch = self.host(&format!("switch{}", self.hosts.borrow().len()));
-        switch.run("ip link add br type bridge");
-        switch.run("ip link set br up");
+        switch.run("ip link add name bridge0 type bridge");
+        switch.run("ip link set bridge0 up");
         for port in ports {
             let plug = port.host.name();
             self.link(switch.port(plug, ""), port.host.port(port.name, port.addresses));
-            switch.run(&format!("ip link set {plug} master br"));
+            switch.run(&format!("ip link set dev {plug} master bridge0"));
         }
         switch
     }
@@ -188,13 +188,13 @@ impl Host {
 
     /// Sets the MTU of an interface, in bytes.
     pub fn mtu(&self, interface: &str, mtu: u16) -> &Host {
-        self.run(&format!("ip link set {interface} mtu {mtu}"));
+        self.run(&format!("ip link set dev {interface} mtu {mtu}"));
         self
     }
 
     fn configure(&self, interface: &str, addresses: &str) {
         self.offloads_off(interface);
-        self.run(&format!("ip link set {interface} up"));
+        self.run(&format!("ip link set dev {interface} up"));
         for address in addresses.split_whitespace() {
             let nodad = if address.contains(':') { "nodad" } else { "" };
             self.run(&format!("ip addr add {address} dev {interface} {nodad}"));

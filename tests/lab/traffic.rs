@@ -86,7 +86,7 @@ impl Host {
         let echo = server.within(|| UdpSocket::bind((any(address), 0)))?;
         let target = SocketAddr::new(address, echo.local_addr()?.port());
         let socket = self.within(|| UdpSocket::bind((any(address), 0)))?;
-        echo.set_read_timeout(Some(Duration::from_secs(1)))?;
+        echo.set_read_timeout(Some(Duration::from_millis(20)))?;
         socket.set_read_timeout(Some(Duration::from_millis(500)))?;
         let mut answers = Answers { asked: count, right: 0 };
         std::thread::scope(|scope| {

