@@ -1,7 +1,7 @@
 //! scapy as a peer: a driver for `esp_peer.py`, which says what its commands are.
 //!
-//! It runs in the Python environment that `setup_scapy` (setup.sh) made: `$SIMPLEVPN_SCAPY`, or
-//! `scapy-venv` in the build's target directory.
+//! It runs in the Python environment that `tests/setup` makes: `scapy-venv` in the build's target
+//! directory, or `$SIMPLEVPN_SCAPY`.
 
 use std::io::{self, Write};
 use std::net::IpAddr;

@@ -25,9 +25,9 @@ fn main() -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match args.as_slice() {
         ["serve", addr, port] => address(addr, port).and_then(serve),
-        ["tcp", addr, port, bytes] => {
-            address(addr, port).and_then(|to| Ok((to, number(bytes)?))).and_then(|(to, n)| tcp(to, n))
-        }
+        ["tcp", addr, port, bytes] => address(addr, port)
+            .and_then(|to| Ok((to, number(bytes)?)))
+            .and_then(|(to, n)| tcp(to, n)),
         ["udp", addr, port, size, count] => address(addr, port)
             .and_then(|to| Ok((to, number(size)?, number(count)?)))
             .and_then(|(to, size, count)| udp(to, size, count)),

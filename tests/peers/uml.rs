@@ -15,18 +15,15 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use crate::lab::{Host, process};
-use crate::peers::peer_tool;
+use crate::peers::load::{Load, PATIENCE, peer_tool};
 
 /// How long a guest may take until it answers.
 const BOOT: Duration = Duration::from_secs(30);
-
-/// How long [`UmlPeer::run`] waits for a script.
-const SCRIPT: Duration = Duration::from_secs(60);
 
 /// A running guest. Dropping it ends it.
 pub struct UmlPeer {
@@ -80,7 +77,7 @@ impl UmlPeer {
     /// # Panics
     /// When it fails or runs longer than a minute, with its output.
     pub fn run(&mut self, script: &str) -> String {
-        match self.attempt(script, SCRIPT) {
+        match self.attempt(script, PATIENCE) {
             (0, output) => output,
             (status, output) => panic!("guest: status {status}\n{script}\n{output}"),
         }
@@ -118,29 +115,20 @@ impl UmlPeer {
         self.background("udp-encap 4500");
     }
 
-    /// Returns TCP streams and UDP datagrams on port 7 of these addresses, until it ends.
-    pub fn serves(&mut self, addresses: &[&str]) {
-        for address in addresses {
-            self.background(&format!("serve {address} 7"));
-        }
-    }
-
-    /// Pings `far`, sends it a TCP stream of `bytes` and five datagrams of `size` bytes, and
-    /// compares what returns.
+    /// Returns what comes by TCP and UDP to port 7 of its addresses, until it ends.
     ///
     /// # Panics
-    /// When something is lost or altered.
-    pub fn exchanges(&mut self, far: &str, bytes: usize, size: usize) {
-        let tool = peer_tool();
-        let tool = tool.display();
-        let said = self.run(&format!(
-            "set -e\n\
-             ping -c 3 -i 0.1 -W 1 {far}\n\
-             {tool} tcp {far} 7 {bytes}\n\
-             {tool} udp {far} 7 {size} 5\n"
-        ));
-        assert!(said.contains(" 0% packet loss"), "{said}");
-        assert!(said.contains("5 of 5 datagrams"), "{said}");
+    /// When the port is taken.
+    pub fn serves(&mut self) {
+        self.background("serve :: 7");
+    }
+
+    /// Sends a load to `far`.
+    ///
+    /// # Panics
+    /// When something is altered, or lost against the load's terms.
+    pub fn sends(&mut self, far: &str, load: Load) {
+        load.check(&self.run(&load.script(far)));
     }
 
     fn background(&mut self, words: &str) {
