@@ -89,9 +89,14 @@ impl Peer {
     }
 
     /// Prefixes behind the peer, separated by spaces, in wire space.
-    pub fn allowed(mut self, prefixes: &str) -> Peer {
-        for prefix in prefixes.split_whitespace() {
-            self.lines.push(format!("\tlist allowed_ips '{prefix}'"));
+    pub fn allowed(self, prefixes: &str) -> Peer {
+        self.list("allowed_ips", prefixes)
+    }
+
+    /// Any list; its values are separated by spaces.
+    pub fn list(mut self, name: &str, values: &str) -> Peer {
+        for value in values.split_whitespace() {
+            self.lines.push(format!("\tlist {name} '{value}'"));
         }
         self
     }

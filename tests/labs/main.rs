@@ -3,3 +3,4 @@
 mod kernel_peer;
 mod machinery;
 mod peers;
+mod scapy_peer;
