@@ -7,13 +7,14 @@
 //!   fd77:1::1                                   fd77:2::1
 //! ```
 
+use std::time::Duration;
+
 use simplevpn_tests::lab::daemon::{Daemon, Keys, Peer, Vpn};
 use simplevpn_tests::lab::process::eventually;
 use simplevpn_tests::lab::{Host, Lab, ip};
 use simplevpn_tests::peers::load::{Load, Service};
 use simplevpn_tests::peers::uml::{UmlPeer, add_tap};
 use simplevpn_tests::peers::xfrm::Tunnel;
-use std::time::Duration;
 
 /// Inner addresses of this end and of the kernel's.
 const HERE: [&str; 2] = ["10.77.1.1", "fd77:1::1"];
@@ -99,11 +100,10 @@ fn refused_by_us(daemon: &Daemon) -> Vec<(&'static str, u64)> {
 }
 
 #[test]
-fn every_dialect_carries_ping_tcp_and_large_udp_both_ways() {
+fn dialects_carry_ping_tcp_and_large_udp_both_ways() {
     let mut ends = Ends::new();
-    let load = Load { stream: 300_000, datagram: 8_000, lossy: false };
+    let load = Load { stream: 300_000, datagram: 20_000, lossy: false };
     for (n, dialect) in dialects().enumerate() {
-        println!("{dialect:?}");
         let (daemon, _) = ends.meet(dialect);
         let before = ends.refused_by_linux();
         let wire = ends.us.capture("tap");
@@ -129,16 +129,14 @@ fn every_dialect_carries_ping_tcp_and_large_udp_both_ways() {
     ends.linux.power_off();
 }
 
-/// All of them: what a pair of options hides, their combination with a third may show.
+/// Twelve of the 24: each cipher meets every pair of the other options, and so does each of those.
 fn dialects() -> impl Iterator<Item = Dialect> {
     let ciphers = ["chacha20poly1305", "aes128gcm16", "aes256gcm16"];
-    ciphers.into_iter().flat_map(|cipher| {
-        (0..8).map(move |bits| Dialect {
-            cipher,
-            esn: bits & 1 != 0,
-            udp: bits & 2 != 0,
-            outer_v6: bits & 4 != 0,
-        })
+    (0..24u32).filter(|n| (n / 8 + (n % 8).count_ones()) % 2 == 0).map(move |n| Dialect {
+        cipher: ciphers[n as usize / 8],
+        esn: n & 1 != 0,
+        udp: n & 2 != 0,
+        outer_v6: n & 4 != 0,
     })
 }
 

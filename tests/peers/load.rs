@@ -27,12 +27,13 @@ impl Load {
     pub fn script(&self, far: &str) -> String {
         let tool = peer_tool();
         let tool = tool.display();
-        let Load { stream, datagram, .. } = self;
+        let Load { stream, datagram, lossy } = self;
+        let patience = if *lossy { 300 } else { 3000 };
         format!(
             "set -e\n\
              ping -c 4 -i 0.1 -W 1 {far}\n\
              {tool} tcp {far} 7 {stream}\n\
-             {tool} udp {far} 7 {datagram} 10\n"
+             {tool} udp {far} 7 {datagram} 10 {patience}\n"
         )
     }
 

@@ -2,8 +2,8 @@
 //!
 //! - `serve ADDR PORT`: returns what it receives by TCP and by UDP, until it is killed.
 //! - `tcp ADDR PORT BYTES`: sends so many bytes through one connection and compares what returns.
-//! - `udp ADDR PORT SIZE COUNT`: sends datagrams one by one and compares what returns; prints how
-//!   many did. Fails only when none returns or one is altered.
+//! - `udp ADDR PORT SIZE COUNT MS`: sends datagrams one by one, gives each so long to return, and
+//!   compares; prints how many did. Fails only when none returns or one is altered.
 //! - `udp-encap PORT`: tells the kernel that ESP arrives on this UDP port (RFC 3948), for IPv4 and
 //!   IPv6, until it is killed. Kernel SAs with `encap espinudp` receive nothing without it.
 
@@ -17,9 +17,6 @@ use std::time::{Duration, Instant};
 /// A TCP connection that moves nothing for so long has failed.
 const STALLED: Duration = Duration::from_secs(20);
 
-/// How long a datagram may be away.
-const ROUND_TRIP: Duration = Duration::from_millis(700);
-
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
@@ -28,11 +25,13 @@ fn main() -> ExitCode {
         ["tcp", addr, port, bytes] => address(addr, port)
             .and_then(|to| Ok((to, number(bytes)?)))
             .and_then(|(to, n)| tcp(to, n)),
-        ["udp", addr, port, size, count] => address(addr, port)
-            .and_then(|to| Ok((to, number(size)?, number(count)?)))
-            .and_then(|(to, size, count)| udp(to, size, count)),
+        ["udp", addr, port, size, count, ms] => address(addr, port)
+            .and_then(|to| Ok((to, number(size)?, number(count)?, number(ms)?)))
+            .and_then(|(to, size, count, ms)| {
+                udp(to, size, count, Duration::from_millis(ms as u64))
+            }),
         ["udp-encap", port] => number(port).and_then(udp_encap),
-        _ => Err("serve ADDR PORT | tcp ADDR PORT BYTES | udp ADDR PORT SIZE COUNT | \
+        _ => Err("serve ADDR PORT | tcp ADDR PORT BYTES | udp ADDR PORT SIZE COUNT MS | \
                   udp-encap PORT"
             .into()),
     };
@@ -139,7 +138,7 @@ fn compare_stream(mut stream: TcpStream, bytes: usize) -> Outcome<()> {
     if at == bytes { Ok(()) } else { Err(format!("{at} of {bytes} bytes returned")) }
 }
 
-fn udp(to: SocketAddr, size: usize, count: usize) -> Outcome<()> {
+fn udp(to: SocketAddr, size: usize, count: usize, patience: Duration) -> Outcome<()> {
     let any: IpAddr =
         if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0))
@@ -149,7 +148,7 @@ fn udp(to: SocketAddr, size: usize, count: usize) -> Outcome<()> {
     for n in 0..count {
         let datagram: Vec<u8> = (n * size..(n + 1) * size).map(byte).collect();
         socket.send(&datagram).map_err(|e| format!("send to {to}: {e}"))?;
-        returned += usize::from(comes_back(&socket, &datagram)?);
+        returned += usize::from(comes_back(&socket, &datagram, patience)?);
     }
     println!("{returned} of {count} datagrams of {size} bytes returned");
     if returned > 0 { Ok(()) } else { Err(format!("no datagram returned from {to}")) }
@@ -157,8 +156,8 @@ fn udp(to: SocketAddr, size: usize, count: usize) -> Outcome<()> {
 
 /// Whether the datagram returns in time. A late one of an earlier round is not counted, and one
 /// that was never sent is an error.
-fn comes_back(socket: &UdpSocket, datagram: &[u8]) -> Outcome<bool> {
-    let until = Instant::now() + ROUND_TRIP;
+fn comes_back(socket: &UdpSocket, datagram: &[u8], patience: Duration) -> Outcome<bool> {
+    let until = Instant::now() + patience;
     let mut buffer = vec![0; 65_536];
     loop {
         let left = until.saturating_duration_since(Instant::now());
