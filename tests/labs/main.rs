@@ -1,3 +1,14 @@
 //! Labs: the daemon on real packets, in network namespaces. Each opens with its topology.
 
+#![allow(clippy::unwrap_used, reason = "a lab that fails says so by panicking")]
+
+mod fail_closed;
+mod full_tunnel;
+mod life;
 mod machinery;
+mod mtu;
+mod nat;
+mod overlap;
+mod same_subnet;
+mod sites;
+mod topology;
