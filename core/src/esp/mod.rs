@@ -7,6 +7,8 @@ mod open;
 mod replay;
 mod seal;
 mod sequence;
+#[cfg(test)]
+mod tests;
 
 pub use open::{Opened, open};
 pub use replay::{BadWindow, ReplayWindow, window_storage};
