@@ -20,7 +20,7 @@
 //! throughout, because only prefixes for the tunnel, or default routes behind `main`, are closed.
 //!
 //! Not here: forwarding, masquerading and accepting ESP, which belong to the administrator's
-//! firewall; DNS, see `resolver`.
+//! firewall; DNS, see [`crate::resolver`].
 
 mod firewall;
 mod plan;
