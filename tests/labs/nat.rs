@@ -113,7 +113,7 @@ fn a_firewall_that_accepts_esp_is_enough() {
         "nft -f -",
         "table inet fw { chain input { type filter hook input priority 0; policy drop; \
          meta l4proto esp accept; ct state established,related accept; \
-         iifname lo accept; iifname vpn0 accept; meta l4proto icmpv6 accept; } }\n",
+         iifname lo accept; iifname vpn0 accept; meta l4proto icmpv6 accept; }; }\n",
     );
     let (a, b) = sites.configurations(Keys::pair(), false, "esp");
     let (_a, _b) = (sites.a.starts(&a), sites.b.starts(&b));
