@@ -1,6 +1,7 @@
 //! Packet sizes: links of any MTU, with DF and without, datagrams of 64 KiB, and the path MTU.
 
 use simplevpn_tests::lab::daemon::{Keys, Peer, Vpn};
+use simplevpn_tests::lab::traffic::MARKER;
 use simplevpn_tests::lab::{Host, Lab, ip};
 
 use crate::topology::{SITE_A, SITE_B, Sites, assert_secret};
@@ -45,6 +46,24 @@ fn links_from_1280_to_1500() {
             let limit = usize::from(mtu) + 14;
             seen.assert_none("too big", |frame| frame.bytes.len() > limit);
         }
+    }
+}
+
+///  client fd01::2 -- a ==ESP, MTU 1280== b -- fd02::2 server
+#[test]
+fn ipv6_inside_has_its_1280_bytes_on_the_narrowest_link() {
+    for encap in ["esp", "udp"] {
+        let lab = Lab::new();
+        let sites = Sites::new(&lab);
+        sites.a.mtu("wan", 1280);
+        sites.b.mtu("wan", 1280);
+        let (a, b) = sites.configurations(Keys::pair(), false, encap);
+        let (_a, _b) = (sites.a.starts(&a), sites.b.starts(&b));
+        let wire = sites.a.capture("wan");
+        sites.client.assert_uses(&sites.server, "fd02::2");
+        // 40 of IPv6 and 8 of ICMPv6.
+        assert!(sites.client.ping_with(ip("fd02::2"), "-M do -s 1232", 3).all(), "{encap}");
+        assert!(!wire.finish().contains(MARKER), "{encap}");
     }
 }
 
