@@ -2,7 +2,7 @@
 //!
 //! Not connected: one socket of each kind serves every peer.
 
-use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -24,6 +24,12 @@ pub enum Family {
 }
 
 impl Family {
+    /// The version of an address.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Family {
+        if address.is_ipv4() { Family::V4 } else { Family::V6 }
+    }
+
     /// The address that means any.
     #[must_use]
     pub fn unspecified(self, port: u16) -> SocketAddr {
