@@ -1,7 +1,27 @@
 //! SimpleVPN on Linux: the parts of the `simplevpn` command.
 
+pub mod batch;
 pub mod cli;
+pub mod clock;
+mod cmsg;
 pub mod config;
+pub mod control;
+pub mod error_queue;
+pub mod esp_socket;
+mod json;
 pub mod keys;
 pub mod logger;
+pub mod netlink;
+#[cfg(test)]
+pub(crate) mod netns;
+pub mod nft;
+pub mod outer_socket;
+pub mod privileges;
 pub mod sequence_state;
+mod sockaddr;
+pub mod status;
+pub mod steering;
+#[cfg(test)]
+mod testing;
+pub mod tun;
+pub mod udp_socket;

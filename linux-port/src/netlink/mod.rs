@@ -1,0 +1,644 @@
+//! A small blocking rtnetlink client: links, addresses, routes and policy rules.
+//!
+//! Everything it adds can be recognised by [`PROTOCOL`] and is therefore found again after a
+//! crash. Adding what is there and deleting what is not there are no errors. Not here: gateways,
+//! multipath, source routing, neighbours; [`monitor`] follows changes that others make.
+
+mod message;
+pub mod monitor;
+
+use core::fmt;
+use core::net::IpAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+pub use nix::errno::Errno;
+use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType};
+use smoltcp::wire::IpCidr;
+
+use message::{Message, Request, attributes, number::*, read_address, read_u8, read_u32};
+
+/// Who made a route or rule (`ip route show proto 50`): the number of ESP among IP protocols.
+pub const PROTOCOL: u8 = 50;
+/// The table `main`.
+pub const TABLE_MAIN: u32 = 254;
+
+/// What was attempted, and why it failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    /// "adding route 10.1.0.0/16 dev vpn0".
+    pub attempt: String,
+    /// The kernel's error number.
+    pub errno: Errno,
+    /// The kernel's explanation, where it gives one.
+    pub explanation: Option<String>,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.attempt, self.errno.desc())?;
+        match &self.explanation {
+            Some(text) => write!(f, " ({text})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// IPv4 or IPv6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// AF_INET.
+    V4,
+    /// AF_INET6.
+    V6,
+}
+
+impl Family {
+    /// Both.
+    pub const ALL: [Family; 2] = [Family::V4, Family::V6];
+
+    /// The family of a prefix.
+    #[must_use]
+    pub fn of(prefix: &IpCidr) -> Family {
+        match prefix {
+            IpCidr::Ipv4(_) => Family::V4,
+            IpCidr::Ipv6(_) => Family::V6,
+        }
+    }
+
+    fn number(self) -> u8 {
+        match self {
+            Family::V4 => 2,
+            Family::V6 => 10,
+        }
+    }
+
+    fn from_number(number: u8) -> Option<Family> {
+        Family::ALL.into_iter().find(|f| f.number() == number)
+    }
+
+    fn unspecified(self) -> IpAddr {
+        match self {
+            Family::V4 => IpAddr::from([0; 4]),
+            Family::V6 => IpAddr::from([0; 16]),
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Family::V4 => "IPv4",
+            Family::V6 => "IPv6",
+        })
+    }
+}
+
+/// `prefix` without its host bits.
+#[must_use]
+pub fn network(prefix: &IpCidr) -> IpCidr {
+    match prefix {
+        IpCidr::Ipv4(p) => IpCidr::Ipv4(p.network()),
+        IpCidr::Ipv6(p) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(p.prefix_len())).unwrap_or(0);
+            let bits = u128::from_be_bytes(p.address().octets()) & mask;
+            IpCidr::new(IpAddr::from(bits.to_be_bytes()).into(), p.prefix_len())
+        }
+    }
+}
+
+/// A network device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Its index.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// Whether it is administratively up.
+    pub up: bool,
+}
+
+/// Where a route leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Target {
+    /// Out of the device with this index.
+    Device(u32),
+    /// Nowhere: the sender gets "host unreachable".
+    Unreachable,
+}
+
+/// A route of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Route {
+    /// Destination, without host bits.
+    pub destination: IpCidr,
+    /// Number of the routing table.
+    pub table: u32,
+    /// Where it leads.
+    pub target: Target,
+    /// Lower wins. IPv6 knows no 0: the kernel makes it 1024.
+    pub metric: u32,
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.target {
+            Target::Device(index) => {
+                let name = nix::net::if_::if_indextoname(index).ok();
+                let name = name.and_then(|n| n.into_string().ok());
+                let name = name.unwrap_or_else(|| format!("#{index}"));
+                write!(f, "{} dev {name}", self.destination)?;
+            }
+            Target::Unreachable => write!(f, "unreachable {}", self.destination)?,
+        }
+        write!(f, " metric {}", self.metric)?;
+        if self.table != TABLE_MAIN { write!(f, " table {}", self.table) } else { Ok(()) }
+    }
+}
+
+/// A policy rule: packets whose mark matches are looked up in a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Rule {
+    /// The family it is for.
+    pub family: Family,
+    /// Its place among the rules; lower comes first.
+    pub priority: u32,
+    /// The rule is for packets whose mark, masked, is *not* this one: `(mark, mask)`.
+    pub not_mark: Option<(u32, u32)>,
+    /// The table.
+    pub table: u32,
+    /// Results with a prefix of at most this length do not count.
+    pub suppress_prefix_len: Option<u32>,
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}:", self.family, self.priority)?;
+        if let Some((mark, mask)) = self.not_mark {
+            write!(f, " not fwmark {mark:#x}/{mask:#x}")?;
+        }
+        write!(f, " lookup {}", self.table)?;
+        match self.suppress_prefix_len {
+            Some(len) => write!(f, " suppress_prefixlength {len}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A connection to the kernel's routing tables, in the network namespace it was made in.
+#[derive(Debug)]
+pub struct Netlink {
+    socket: OwnedFd,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+impl Netlink {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When the kernel gives no netlink socket.
+    pub fn open() -> Result<Netlink, Error> {
+        let socket = open_socket(SockFlag::empty())?;
+        const EXT_ACK: i32 = 11;
+        const CAP_ACK: i32 = 10;
+        const GET_STRICT_CHK: i32 = 12;
+        // Older kernels have some of them not: explanations are missing, dumps are filtered here.
+        for option in [EXT_ACK, CAP_ACK, GET_STRICT_CHK] {
+            set_netlink_option(&socket, option);
+        }
+        Ok(Netlink { socket, sequence: 0, buffer: vec![0; 65_536] })
+    }
+
+    /// The device called `name`, if there is one.
+    ///
+    /// # Errors
+    /// When the kernel refuses the question.
+    pub fn link(&mut self, name: &str) -> Result<Option<Link>, Error> {
+        let request = Request::new(RTM_GETLINK, 0, &[0; 16]).text(IFLA_IFNAME, name);
+        let mut found = None;
+        let result = self.exchange(&request, &mut |m| found = found.take().or(parse_link(m)));
+        match result {
+            Ok(()) => Ok(found),
+            Err((Errno::ENODEV, _)) => Ok(None),
+            Err(e) => Err(error(format!("looking for device {name}"), e)),
+        }
+    }
+
+    /// Brings the device up, without an automatic IPv6 link-local address: a TUN device has no
+    /// neighbours who would answer router solicitations.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_up(&mut self, index: u32) -> Result<(), Error> {
+        let mode = Request::nested(IFLA_INET6_ADDR_GEN_MODE, &[IN6_ADDR_GEN_MODE_NONE]);
+        let inet6 = Request::nested(Family::V6.number().into(), &mode);
+        let quiet = Request::new(RTM_SETLINK, NLM_F_ACK, &link_header(index, 0, 0))
+            .bytes(IFLA_AF_SPEC, &inet6);
+        // A kernel without IPv6 has no such mode and needs none.
+        let _ = self.exchange(&quiet, &mut |_| {});
+        let request = Request::new(RTM_NEWLINK, NLM_F_ACK, &link_header(index, IFF_UP, IFF_UP));
+        self.exchange(&request, &mut |_| {})
+            .map_err(|e| error(format!("bringing device #{index} up"), e))
+    }
+
+    /// Sets the device's MTU in bytes.
+    ///
+    /// # Errors
+    /// When the kernel refuses, e.g. below 1280 with IPv6 in use.
+    pub fn set_mtu(&mut self, index: u32, mtu: u32) -> Result<(), Error> {
+        let request =
+            Request::new(RTM_NEWLINK, NLM_F_ACK, &link_header(index, 0, 0)).u32(IFLA_MTU, mtu);
+        self.exchange(&request, &mut |_| {})
+            .map_err(|e| error(format!("setting the MTU of device #{index} to {mtu}"), e))
+    }
+
+    /// Every address of this machine: index of its device, and the address with its prefix length.
+    ///
+    /// # Errors
+    /// When the kernel refuses the question.
+    pub fn addresses(&mut self) -> Result<Vec<(u32, IpCidr)>, Error> {
+        let mut found = Vec::new();
+        let request = Request::new(RTM_GETADDR, NLM_F_DUMP, &[0; 8]);
+        self.exchange(&request, &mut |m| found.extend(parse_address(m)))
+            .map_err(|e| error("listing addresses".into(), e))?;
+        Ok(found)
+    }
+
+    /// The prefixes that are connected to devices other than `except`.
+    ///
+    /// # Errors
+    /// When the kernel refuses the question.
+    pub fn connected(&mut self, except: Option<u32>) -> Result<Vec<IpCidr>, Error> {
+        let mut prefixes: Vec<IpCidr> = self
+            .addresses()?
+            .into_iter()
+            .filter(|(index, address)| {
+                let local = IpAddr::from(address.address());
+                let link_local = matches!(local, IpAddr::V6(a) if a.is_unicast_link_local());
+                Some(*index) != except && !local.is_loopback() && !link_local
+            })
+            .map(|(_, address)| network(&address))
+            .collect();
+        prefixes.sort();
+        prefixes.dedup();
+        Ok(prefixes)
+    }
+
+    /// Gives a device an address.
+    ///
+    /// # Errors
+    /// When the kernel refuses; not when the device has it already.
+    pub fn add_address(&mut self, index: u32, address: &IpCidr) -> Result<(), Error> {
+        let request = address_request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, index, address);
+        let request = match address {
+            IpCidr::Ipv4(_) => request,
+            // Nobody else is on the link who could have it too.
+            IpCidr::Ipv6(_) => request.u32(IFA_FLAGS, IFA_F_NODAD),
+        };
+        self.change(&request, &[Errno::EEXIST])
+            .map_err(|e| error(format!("adding address {address} to device #{index}"), e))
+    }
+
+    /// Takes an address from a device.
+    ///
+    /// # Errors
+    /// When the kernel refuses; not when it is not there.
+    pub fn delete_address(&mut self, index: u32, address: &IpCidr) -> Result<(), Error> {
+        self.change(
+            &address_request(RTM_DELADDR, 0, index, address),
+            &[Errno::EADDRNOTAVAIL, Errno::ENODEV],
+        )
+        .map_err(|e| error(format!("deleting address {address} from device #{index}"), e))
+    }
+
+    /// Our routes ([`PROTOCOL`]) in all tables.
+    ///
+    /// # Errors
+    /// When the kernel refuses the question.
+    pub fn routes(&mut self, family: Family) -> Result<Vec<Route>, Error> {
+        let mut header = [0; 12];
+        header[0] = family.number();
+        header[5] = PROTOCOL;
+        let mut found = Vec::new();
+        let request = Request::new(RTM_GETROUTE, NLM_F_DUMP, &header);
+        match self.exchange(&request, &mut |m| found.extend(parse_route(m))) {
+            Ok(()) => Ok(found),
+            Err((errno, _)) if missing(errno) => Ok(Vec::new()),
+            Err(e) => Err(error(format!("listing {family} routes"), e)),
+        }
+    }
+
+    /// Adds a route of ours.
+    ///
+    /// # Errors
+    /// When the kernel refuses; not when our same route is there already.
+    pub fn add_route(&mut self, route: &Route) -> Result<(), Error> {
+        let request = route_request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, route);
+        let refused = match self.change(&request, &[]) {
+            Ok(()) => return Ok(()),
+            Err(refused) => refused,
+        };
+        let theirs = refused.0 != Errno::EEXIST
+            || !self.routes(Family::of(&route.destination))?.contains(route);
+        if theirs { Err(error(format!("adding route {route}"), refused)) } else { Ok(()) }
+    }
+
+    /// Deletes a route of ours.
+    ///
+    /// # Errors
+    /// When the kernel refuses; not when it is not there.
+    pub fn delete_route(&mut self, route: &Route) -> Result<(), Error> {
+        let gone = [Errno::ESRCH, Errno::ENOENT, Errno::ENODEV];
+        self.change(&route_request(RTM_DELROUTE, 0, route), &gone)
+            .map_err(|e| error(format!("deleting route {route}"), e))
+    }
+
+    /// Our policy rules ([`PROTOCOL`]); `None` where the kernel has no policy routing.
+    ///
+    /// # Errors
+    /// When the kernel refuses the question for another reason.
+    pub fn rules(&mut self, family: Family) -> Result<Option<Vec<Rule>>, Error> {
+        let mut header = [0; 12];
+        header[0] = family.number();
+        let mut found = Vec::new();
+        let request = Request::new(RTM_GETRULE, NLM_F_DUMP, &header);
+        match self.exchange(&request, &mut |m| found.extend(parse_rule(m))) {
+            Ok(()) => Ok(Some(found)),
+            Err((errno, _)) if missing(errno) => Ok(None),
+            Err(e) => Err(error(format!("listing {family} rules"), e)),
+        }
+    }
+
+    /// Adds a rule of ours.
+    ///
+    /// # Errors
+    /// When the kernel refuses; not when the same rule is there already.
+    pub fn add_rule(&mut self, rule: &Rule) -> Result<(), Error> {
+        self.change(&rule_request(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, rule), &[Errno::EEXIST])
+            .map_err(|e| error(format!("adding rule {rule}"), e))
+    }
+
+    /// Deletes a rule of ours.
+    ///
+    /// # Errors
+    /// When the kernel refuses; not when it is not there.
+    pub fn delete_rule(&mut self, rule: &Rule) -> Result<(), Error> {
+        self.change(&rule_request(RTM_DELRULE, 0, rule), &[Errno::ENOENT])
+            .map_err(|e| error(format!("deleting rule {rule}"), e))
+    }
+
+    /// A request that changes something; the errors in `fine` mean that it is so already.
+    fn change(&mut self, request: &Request, fine: &[Errno]) -> Result<(), Refusal> {
+        match self.exchange(request, &mut |_| {}) {
+            Err((errno, _)) if fine.contains(&errno) => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Sends the request and hands every answer to `each`; a dump that others' changes interrupted
+    /// is asked for again, so `each` may see an entry twice.
+    fn exchange(
+        &mut self,
+        request: &Request,
+        each: &mut dyn FnMut(&Message<'_>),
+    ) -> Result<(), Refusal> {
+        for _ in 0..5 {
+            if !self.attempt(request, each)? {
+                return Ok(());
+            }
+        }
+        Err((Errno::EINTR, Some("the tables keep changing while they are listed".into())))
+    }
+
+    /// One try; true when it was interrupted.
+    fn attempt(
+        &mut self,
+        request: &Request,
+        each: &mut dyn FnMut(&Message<'_>),
+    ) -> Result<bool, Refusal> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let fd = self.socket.as_raw_fd();
+        retry(|| socket::send(fd, &request.finish(self.sequence), MsgFlags::empty()))?;
+        let mut interrupted = false;
+        loop {
+            let len = retry(|| socket::recv(fd, &mut self.buffer, MsgFlags::empty()))?;
+            let received = self.buffer.get(..len).unwrap_or_default();
+            for message in message::messages(received) {
+                if message.sequence != self.sequence {
+                    continue;
+                }
+                interrupted |= message.flags & NLM_F_DUMP_INTR != 0;
+                match message.kind {
+                    NLMSG_ERROR => return message::outcome(&message).map(|()| interrupted),
+                    // A dump that fails half-way says so in its last message.
+                    NLMSG_DONE => return message::outcome(&message).map(|()| interrupted),
+                    _ => each(&message),
+                }
+                if !request.expects_more() {
+                    return Ok(interrupted);
+                }
+            }
+        }
+    }
+}
+
+type Refusal = (Errno, Option<String>);
+
+fn error(attempt: String, (errno, explanation): Refusal) -> Error {
+    Error { attempt, errno, explanation }
+}
+
+/// What the kernel says when it was built without something.
+fn missing(errno: Errno) -> bool {
+    matches!(errno, Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT | Errno::ENOENT)
+}
+
+fn retry<T>(mut call: impl FnMut() -> nix::Result<T>) -> Result<T, Refusal> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            result => return result.map_err(|errno| (errno, None)),
+        }
+    }
+}
+
+fn open_socket(flags: SockFlag) -> Result<OwnedFd, Error> {
+    socket::socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        flags | SockFlag::SOCK_CLOEXEC,
+        SockProtocol::NetlinkRoute,
+    )
+    .map_err(|errno| error("opening a netlink socket".into(), (errno, None)))
+}
+
+fn set_netlink_option(socket: &OwnedFd, option: i32) {
+    let on: libc::c_int = 1;
+    let len = libc::socklen_t::try_from(size_of_val(&on)).unwrap_or(4);
+    // SAFETY: `on` outlives the call and `len` is its size; the result tells nothing we need.
+    unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_NETLINK,
+            option,
+            (&raw const on).cast(),
+            len,
+        );
+    }
+}
+
+fn link_header(index: u32, flags: u32, change: u32) -> [u8; 16] {
+    let mut header = [0; 16];
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    header[8..12].copy_from_slice(&flags.to_ne_bytes());
+    header[12..16].copy_from_slice(&change.to_ne_bytes());
+    header
+}
+
+fn parse_link(message: &Message<'_>) -> Option<Link> {
+    let mut link = Link {
+        index: read_u32(message.body, 4)?,
+        name: String::new(),
+        mtu: 0,
+        up: read_u32(message.body, 8)? & IFF_UP != 0,
+    };
+    for (kind, payload) in attributes(message.body.get(16..)?) {
+        match kind {
+            IFLA_IFNAME => link.name = message::read_text(payload),
+            IFLA_MTU => link.mtu = read_u32(payload, 0)?,
+            _ => {}
+        }
+    }
+    Some(link)
+}
+
+fn address_request(kind: u16, flags: u16, index: u32, address: &IpCidr) -> Request {
+    let mut header = [Family::of(address).number(), address.prefix_len(), 0, 0, 0, 0, 0, 0];
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    Request::new(kind, flags | NLM_F_ACK, &header)
+        .address(IFA_LOCAL, address.address().into())
+        .address(IFA_ADDRESS, address.address().into())
+}
+
+fn parse_address(message: &Message<'_>) -> Option<(u32, IpCidr)> {
+    let prefix_len = read_u8(message.body, 1)?;
+    let index = read_u32(message.body, 4)?;
+    let mut address = None;
+    for (kind, payload) in attributes(message.body.get(8..)?) {
+        match kind {
+            IFA_LOCAL => address = read_address(payload),
+            IFA_ADDRESS => address = address.or(read_address(payload)),
+            _ => {}
+        }
+    }
+    cidr(address?, prefix_len).map(|address| (index, address))
+}
+
+/// None for a prefix length that the family does not have.
+fn cidr(address: IpAddr, prefix_len: u8) -> Option<IpCidr> {
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    (prefix_len <= most).then(|| IpCidr::new(address.into(), prefix_len))
+}
+
+fn route_request(kind: u16, flags: u16, route: &Route) -> Request {
+    let destination = &route.destination;
+    let (route_type, add_scope) = match route.target {
+        Target::Device(_) => (RTN_UNICAST, RT_SCOPE_LINK),
+        Target::Unreachable => (RTN_UNREACHABLE, RT_SCOPE_UNIVERSE),
+    };
+    let mut header = [0; 12];
+    header[0] = Family::of(destination).number();
+    header[1] = destination.prefix_len();
+    header[5] = PROTOCOL;
+    header[6] = match (kind, destination) {
+        (RTM_DELROUTE, _) => RT_SCOPE_NOWHERE,
+        (_, IpCidr::Ipv4(_)) => add_scope,
+        (_, IpCidr::Ipv6(_)) => RT_SCOPE_UNIVERSE,
+    };
+    header[7] = route_type;
+    let request = Request::new(kind, flags | NLM_F_ACK, &header)
+        .address(RTA_DST, destination.address().into())
+        .u32(RTA_TABLE, route.table)
+        .u32(RTA_PRIORITY, route.metric);
+    match route.target {
+        Target::Device(index) => request.u32(RTA_OIF, index),
+        Target::Unreachable => request,
+    }
+}
+
+/// A route of ours; none of anybody else's.
+fn parse_route(message: &Message<'_>) -> Option<Route> {
+    let body = message.body;
+    let family = Family::from_number(read_u8(body, 0)?)?;
+    if read_u8(body, 5)? != PROTOCOL {
+        return None;
+    }
+    let (mut destination, mut device, mut metric) = (family.unspecified(), None, 0);
+    let mut table = u32::from(read_u8(body, 4)?);
+    for (kind, payload) in attributes(body.get(12..)?) {
+        match kind {
+            RTA_DST => destination = read_address(payload)?,
+            RTA_OIF => device = read_u32(payload, 0),
+            RTA_PRIORITY => metric = read_u32(payload, 0)?,
+            RTA_TABLE => table = read_u32(payload, 0)?,
+            RTA_GATEWAY => return None,
+            _ => {}
+        }
+    }
+    let target = match read_u8(body, 7)? {
+        RTN_UNICAST => Target::Device(device?),
+        RTN_UNREACHABLE => Target::Unreachable,
+        _ => return None,
+    };
+    Some(Route { destination: cidr(destination, read_u8(body, 1)?)?, table, target, metric })
+}
+
+fn rule_request(kind: u16, flags: u16, rule: &Rule) -> Request {
+    let mut header = [0; 12];
+    header[0] = rule.family.number();
+    header[7] = FR_ACT_TO_TBL;
+    let invert = if rule.not_mark.is_some() { FIB_RULE_INVERT } else { 0 };
+    header[8..12].copy_from_slice(&invert.to_ne_bytes());
+    let mut request = Request::new(kind, flags | NLM_F_ACK, &header)
+        .u32(FRA_PRIORITY, rule.priority)
+        .u32(FRA_TABLE, rule.table)
+        .bytes(FRA_PROTOCOL, &[PROTOCOL]);
+    if let Some((mark, mask)) = rule.not_mark {
+        request = request.u32(FRA_FWMARK, mark).u32(FRA_FWMASK, mask);
+    }
+    if let Some(len) = rule.suppress_prefix_len {
+        request = request.u32(FRA_SUPPRESS_PREFIXLEN, len);
+    }
+    request
+}
+
+/// A rule of ours; none of anybody else's.
+fn parse_rule(message: &Message<'_>) -> Option<Rule> {
+    let body = message.body;
+    let family = Family::from_number(read_u8(body, 0)?)?;
+    let inverted = read_u32(body, 8)? & FIB_RULE_INVERT != 0;
+    let (mut priority, mut mark, mut mask, mut suppress) = (0, 0, 0, None);
+    let (mut table, mut ours) = (u32::from(read_u8(body, 4)?), false);
+    for (kind, payload) in attributes(body.get(12..)?) {
+        match kind {
+            FRA_PRIORITY => priority = read_u32(payload, 0)?,
+            FRA_FWMARK => mark = read_u32(payload, 0)?,
+            FRA_FWMASK => mask = read_u32(payload, 0)?,
+            FRA_SUPPRESS_PREFIXLEN => {
+                suppress = read_u32(payload, 0).filter(|&len| len != u32::MAX);
+            }
+            FRA_TABLE => table = read_u32(payload, 0)?,
+            FRA_PROTOCOL => ours = read_u8(payload, 0) == Some(PROTOCOL),
+            _ => {}
+        }
+    }
+    let not_mark = inverted.then_some((mark, mask));
+    ours.then_some(Rule { family, priority, not_mark, table, suppress_prefix_len: suppress })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! Against the kernel, each test in a network namespace of its own: they need root, or
+//! `unshare -Urn`.
+
+use super::*;
+use crate::netns::{sh, within};
+
+fn prefix(text: &str) -> IpCidr {
+    text.parse().unwrap()
+}
+
+fn device(netlink: &mut Netlink, name: &str) -> u32 {
+    sh(&format!("ip tuntap add dev {name} mode tun"));
+    let index = netlink.link(name).unwrap().unwrap().index;
+    netlink.set_up(index).unwrap();
+    index
+}
+
+fn addresses(netlink: &mut Netlink, index: u32) -> Vec<IpCidr> {
+    let all = netlink.addresses().unwrap();
+    all.into_iter().filter(|(device, _)| *device == index).map(|(_, address)| address).collect()
+}
+
+#[test]
+fn links_and_addresses() {
+    within(|| {
+        let mut netlink = Netlink::open().unwrap();
+        assert_eq!(netlink.link("vpn0").unwrap(), None);
+        let index = device(&mut netlink, "vpn0");
+        netlink.set_mtu(index, 1400).unwrap();
+        let link = netlink.link("vpn0").unwrap().unwrap();
+        assert_eq!((link.name.as_str(), link.mtu, link.up), ("vpn0", 1400, true));
+        assert!(addresses(&mut netlink, index).is_empty(), "no automatic link-local address");
+        for text in ["10.77.0.2/24", "fd77::2/64"] {
+            netlink.add_address(index, &prefix(text)).unwrap();
+            netlink.add_address(index, &prefix(text)).unwrap();
+            assert!(addresses(&mut netlink, index).contains(&prefix(text)));
+        }
+        let connected = vec![prefix("10.77.0.0/24"), prefix("fd77::/64")];
+        assert_eq!(netlink.connected(None).unwrap(), connected);
+        assert!(netlink.connected(Some(index)).unwrap().is_empty());
+        for text in ["10.77.0.2/24", "fd77::2/64"] {
+            netlink.delete_address(index, &prefix(text)).unwrap();
+            netlink.delete_address(index, &prefix(text)).unwrap();
+        }
+        assert!(addresses(&mut netlink, index).is_empty());
+    });
+}
+
+#[test]
+fn routes_are_idempotent_and_recognised() {
+    within(|| {
+        let mut netlink = Netlink::open().unwrap();
+        let vpn = device(&mut netlink, "vpn0");
+        let table = 0x5300_0000;
+        for (family, texts) in
+            [(Family::V4, ["10.1.0.0/16", "0.0.0.0/0"]), (Family::V6, ["fd01::/16", "::/0"])]
+        {
+            let metric = 1024;
+            let mut ours = Vec::new();
+            for destination in texts.map(prefix) {
+                for (table, target, metric) in [
+                    (table, Target::Device(vpn), metric),
+                    (table, Target::Unreachable, 70_000),
+                    (TABLE_MAIN, Target::Device(vpn), metric),
+                    (TABLE_MAIN, Target::Unreachable, 70_000),
+                ] {
+                    ours.push(Route { destination, table, target, metric });
+                }
+            }
+            for route in ours.iter().chain(&ours) {
+                netlink.add_route(route).unwrap();
+            }
+            let mut listed = netlink.routes(family).unwrap();
+            listed.sort();
+            ours.sort();
+            assert_eq!(listed, ours);
+            for route in ours.iter().chain(&ours) {
+                netlink.delete_route(route).unwrap();
+            }
+            assert!(netlink.routes(family).unwrap().is_empty());
+        }
+    });
+}
+
+#[test]
+fn somebody_elses_route_is_an_error_that_names_it() {
+    within(|| {
+        let mut netlink = Netlink::open().unwrap();
+        let vpn = device(&mut netlink, "vpn0");
+        sh("ip route add 10.1.0.0/16 dev vpn0");
+        let route = Route {
+            destination: prefix("10.1.0.0/16"),
+            table: TABLE_MAIN,
+            target: Target::Device(vpn),
+            metric: 0,
+        };
+        let error = netlink.add_route(&route).unwrap_err();
+        assert_eq!(error.to_string(), "adding route 10.1.0.0/16 dev vpn0 metric 0: File exists");
+        netlink.delete_route(&route).unwrap();
+        assert_ne!(sh("ip route show 10.1.0.0/16"), "", "it is not ours to delete");
+        let nowhere = Route { target: Target::Device(9999), ..route };
+        assert_eq!(netlink.add_route(&nowhere).unwrap_err().errno, Errno::ENODEV);
+    });
+}
+
+#[test]
+fn the_kernel_explains_itself() {
+    within(|| {
+        let mut netlink = Netlink::open().unwrap();
+        let rule = Rule {
+            family: Family::V6,
+            priority: 500,
+            not_mark: None,
+            table: 0,
+            suppress_prefix_len: None,
+        };
+        let error = netlink.add_rule(&rule).unwrap_err();
+        assert!(error.explanation.is_some(), "{error:?}");
+        assert!(
+            error.to_string().starts_with("adding rule IPv6 500: lookup 0: Invalid argument (")
+        );
+    });
+}
+
+#[test]
+fn rules_are_idempotent_and_recognised() {
+    within(|| {
+        let mut netlink = Netlink::open().unwrap();
+        for family in Family::ALL {
+            let marked = Rule {
+                family,
+                priority: 500,
+                not_mark: Some((0x5300_0000, 0xff00_0000)),
+                table: 0x5300_0000,
+                suppress_prefix_len: None,
+            };
+            let suppressed = Rule {
+                priority: 600,
+                not_mark: None,
+                table: TABLE_MAIN,
+                suppress_prefix_len: Some(0),
+                ..marked
+            };
+            for rule in [marked, suppressed, marked, suppressed] {
+                netlink.add_rule(&rule).unwrap();
+            }
+            assert_eq!(netlink.rules(family).unwrap(), Some(vec![marked, suppressed]));
+            for rule in [marked, suppressed, marked, suppressed] {
+                netlink.delete_rule(&rule).unwrap();
+            }
+            assert_eq!(netlink.rules(family).unwrap(), Some(vec![]), "the kernel's stay");
+        }
+        assert!(sh("ip rule").contains("lookup main"));
+    });
+}
+
+#[test]
+fn changes_of_others_are_seen() {
+    within(|| {
+        let mut netlink = Netlink::open().unwrap();
+        let mut monitor = monitor::Monitor::open().unwrap();
+        assert!(!monitor.changes().unwrap().any());
+        let vpn = device(&mut netlink, "vpn0");
+        assert!(monitor.changes().unwrap().links);
+        let destination = prefix("10.1.0.0/16");
+        let target = Target::Device(vpn);
+        netlink.add_route(&Route { destination, table: TABLE_MAIN, target, metric: 0 }).unwrap();
+        assert!(!monitor.changes().unwrap().any(), "our own routes are no news");
+        sh("ip address add 192.0.2.1/24 dev vpn0");
+        let seen = monitor.changes().unwrap();
+        assert!(seen.addresses && seen.routes && !seen.links, "{seen:?}");
+    });
+}

@@ -1,0 +1,239 @@
+//! The rules of an interface's firewall table.
+//!
+//! - `inbound`: what claims to come from a protected prefix and did not come through the tunnel is
+//!   dropped and counted (RFC 4301 section 5.2), whether the tunnel is up or down. Protected are
+//!   all allowed_ips longer than /0, in host space, and under `steering offset` the real addresses
+//!   too. A /0 protects nothing by itself: every packet of the LAN and of the WAN, such as the
+//!   ICMP errors for our own ESP, comes from some address within it.
+//! - `notrack_*`: ESP between us and the peers is not tracked, since an entry of one direction
+//!   would make the kernel refuse the other. The ESP of hosts behind us stays tracked. Untracked
+//!   ESP is never `established`: whoever filters input has to accept protocol 50 explicitly.
+//! - `mss_*`: TCP's maximum segment size is lowered to what fits the tunnel, in both directions.
+//! - `redirect_*`, under `steering offset` only: real addresses become offset ones, which are
+//!   routed into the tunnel.
+
+use core::net::IpAddr;
+use std::collections::BTreeMap;
+
+use smoltcp::wire::IpCidr;
+
+use super::plan::{Identity, Underlay, prefixes};
+use super::{Error, Mode};
+use crate::config::model::{Interface, Peer};
+use crate::netlink::Family;
+use crate::nft::{Chain, Count, Counter, Set, Table};
+
+/// Counts what `inbound` drops.
+pub(super) const REJECTED: &str = "rejected";
+
+/// Bytes of an IPv4 header and a TCP header without options.
+const HEADERS_V4: u16 = 40;
+/// The same for IPv6.
+const HEADERS_V6: u16 = 60;
+
+/// The kind of addresses that are never redirected: our own, and those of several hosts.
+const SPECIAL: &str = "fib daddr type { local, broadcast, anycast, multicast } accept";
+
+/// The whole table.
+pub(super) fn table(
+    interface: &Interface,
+    identity: &Identity,
+    mode: Mode,
+    mark: (u32, u32),
+    underlay: &Underlay,
+) -> Table {
+    let tun = &interface.name;
+    let mut sets = endpoint_sets(&underlay.endpoints);
+    sets.extend(protected(interface, mode));
+    let mut chains = inbound(tun, &underlay.ports);
+    chains.extend(notrack());
+    chains.extend(mss(tun, underlay.mtu));
+    if mode == Mode::Offset {
+        chains.extend(redirect(interface, mark, &underlay.ports));
+    }
+    let counters = vec![Counter { name: REJECTED, start: Count::default() }];
+    Table { name: identity.table(), counters, sets, chains }
+}
+
+/// The sets of the peers' present addresses.
+pub(super) fn endpoint_sets(endpoints: &[IpAddr]) -> Vec<Set> {
+    let of = |v4: bool| {
+        let mut elements: Vec<String> =
+            endpoints.iter().filter(|a| a.is_ipv4() == v4).map(IpAddr::to_string).collect();
+        elements.sort();
+        elements.dedup();
+        elements
+    };
+    vec![
+        Set { name: "endpoints4", kind: "ipv4_addr", prefixes: false, elements: of(true) },
+        Set { name: "endpoints6", kind: "ipv6_addr", prefixes: false, elements: of(false) },
+    ]
+}
+
+fn protected(interface: &Interface, mode: Mode) -> Vec<Set> {
+    let mut all: Vec<IpCidr> = interface
+        .peers
+        .iter()
+        .flat_map(prefixes)
+        .flat_map(|p| [Some(p.host), (mode == Mode::Offset).then_some(p.wire)])
+        .flatten()
+        .filter(|p| p.prefix_len() > 0)
+        .collect();
+    all.sort();
+    all.dedup();
+    let of =
+        |family| all.iter().filter(|p| Family::of(p) == family).map(IpCidr::to_string).collect();
+    vec![
+        Set { name: "protected4", kind: "ipv4_addr", prefixes: true, elements: of(Family::V4) },
+        Set { name: "protected6", kind: "ipv6_addr", prefixes: true, elements: of(Family::V6) },
+    ]
+}
+
+fn inbound(tun: &str, ports: &[u16]) -> Vec<Chain> {
+    let mut suspicious = vec![
+        // Our own multicasts come back to us; nobody else may use our addresses anyway.
+        "fib saddr type local accept".to_string(),
+        "meta l4proto esp fib daddr type local accept".to_string(),
+    ];
+    suspicious
+        .extend(port_set(ports).map(|p| format!("udp dport {p} fib daddr type local accept")));
+    suspicious.extend([
+        "icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, \
+         nd-neighbor-advert } ip6 hoplimit 255 accept"
+            .to_string(),
+        format!("counter name {REJECTED} drop"),
+    ]);
+    let entry = vec![
+        format!("iifname {{ \"lo\", \"{tun}\" }} accept"),
+        "ip saddr @protected4 goto suspicious".to_string(),
+        "ip6 saddr @protected6 goto suspicious".to_string(),
+    ];
+    let hook = "type filter hook prerouting priority raw";
+    vec![
+        Chain { name: "suspicious", hook: "", rules: suspicious },
+        Chain { name: "inbound", hook, rules: entry },
+    ]
+}
+
+fn notrack() -> Vec<Chain> {
+    let rules = |end: &str, local: &str| {
+        let rule =
+            |ip: &str, set: &str| format!("meta l4proto esp {ip} {end} @{set}{local} notrack");
+        vec![rule("ip", "endpoints4"), rule("ip6", "endpoints6")]
+    };
+    vec![
+        Chain {
+            name: "notrack_in",
+            hook: "type filter hook prerouting priority raw",
+            rules: rules("saddr", " fib daddr type local"),
+        },
+        Chain {
+            name: "notrack_out",
+            hook: "type filter hook output priority raw",
+            rules: rules("daddr", ""),
+        },
+    ]
+}
+
+/// Clamping; what comes out of the tunnel is told what may be sent back into it.
+fn mss(tun: &str, mtu: u16) -> Vec<Chain> {
+    let rules = |direction: &str| {
+        [("ipv4", HEADERS_V4), ("ipv6", HEADERS_V6)]
+            .map(|(family, headers)| {
+                let size = mtu.saturating_sub(headers);
+                format!(
+                    "{direction} \"{tun}\" meta nfproto {family} tcp flags & (syn | rst) == syn \
+                     tcp option maxseg size > {size} tcp option maxseg size set {size}"
+                )
+            })
+            .to_vec()
+    };
+    vec![
+        Chain {
+            name: "mss_in",
+            hook: "type filter hook prerouting priority mangle",
+            rules: rules("iifname"),
+        },
+        // Not in output and forward: under offset steering the way is known only here.
+        Chain {
+            name: "mss_out",
+            hook: "type filter hook postrouting priority mangle",
+            rules: rules("oifname"),
+        },
+    ]
+}
+
+fn redirect(interface: &Interface, (mark, mask): (u32, u32), ports: &[u16]) -> Vec<Chain> {
+    let mut leave_alone = vec![format!("meta mark & {mask:#x} == {mark:#x} accept")];
+    leave_alone
+        .extend(port_set(ports).map(|p| format!("udp sport {p} fib saddr type local accept")));
+    leave_alone.push(SPECIAL.to_string());
+    let dnat = dnat(interface);
+    let output = [leave_alone.clone(), dnat.clone()].concat();
+    let came_through = vec![format!("iifname \"{}\" accept", interface.name)];
+    let prerouting = [came_through, leave_alone, dnat].concat();
+    vec![
+        // In this hook nft takes the number only, not the name dstnat.
+        Chain { name: "redirect_out", hook: "type nat hook output priority -100", rules: output },
+        Chain {
+            name: "redirect_in",
+            hook: "type nat hook prerouting priority dstnat",
+            rules: prerouting,
+        },
+    ]
+}
+
+/// Real prefixes and what becomes of them, without those that a shorter one covers.
+fn redirections(interface: &Interface) -> BTreeMap<IpCidr, IpCidr> {
+    let peers = interface.peers.iter().filter(|p| p.route_allowed_ips);
+    let mut all: BTreeMap<IpCidr, IpCidr> =
+        peers.flat_map(prefixes).filter(|p| p.wire != p.host).map(|p| (p.wire, p.host)).collect();
+    let mut cover: Option<IpCidr> = None;
+    all.retain(|real, _| {
+        let covered = cover.is_some_and(|c| c.contains_subnet(real));
+        cover = if covered { cover } else { Some(*real) };
+        !covered
+    });
+    all
+}
+
+fn dnat(interface: &Interface) -> Vec<String> {
+    let all = redirections(interface);
+    let of = |family, ip: &str| {
+        let pairs: Vec<String> = all
+            .iter()
+            .filter(|(real, _)| Family::of(real) == family)
+            .map(|(real, host)| format!("{real} : {host}"))
+            .collect();
+        let map = pairs.join(", ");
+        (!map.is_empty()).then(|| format!("dnat {ip} prefix to {ip} daddr map {{ {map} }}"))
+    };
+    [of(Family::V4, "ip"), of(Family::V6, "ip6")].into_iter().flatten().collect()
+}
+
+/// Under `steering offset` a real address has to mean one peer and one offset.
+pub(super) fn unambiguous(interface: &Interface) -> Result<(), Error> {
+    let peers = interface.peers.iter().filter(|p| p.route_allowed_ips);
+    let offset = |peer: &Peer| (peer.offset, peer.offset6);
+    let mut all: Vec<_> =
+        peers.flat_map(|peer| prefixes(peer).map(move |p| (p.wire, offset(peer)))).collect();
+    // Sorted, a prefix comes before those that it contains.
+    all.sort();
+    let mut cover: Option<(IpCidr, (u32, u128))> = None;
+    for (real, offset) in all {
+        match cover {
+            Some((first, theirs)) if first.contains_subnet(&real) => {
+                if theirs != offset {
+                    return Err(Error::Ambiguous { first, second: real });
+                }
+            }
+            _ => cover = Some((real, offset)),
+        }
+    }
+    Ok(())
+}
+
+fn port_set(ports: &[u16]) -> Option<String> {
+    let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+    (!ports.is_empty()).then(|| format!("{{ {} }}", ports.join(", ")))
+}

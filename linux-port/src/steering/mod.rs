@@ -1,0 +1,531 @@
+//! Steering: what leads packets into the tunnel and keeps clear text out.
+//!
+//! | mode | how |
+//! |---|---|
+//! | `policy` | rules `not fwmark M`: a table T1 for prefixes, then `main` without its default routes, then T0 for default routes; no NAT, works for peers on the same subnet |
+//! | `route` | the prefixes in the table `main`; no endpoint may lie inside |
+//! | `offset` | real addresses are redirected (DNAT) to offset ones, which are routed in `main` |
+//! | `none` | the administrator does it; with the killswitch, clear text is still kept out |
+//!
+//! `auto` is `policy` where kernel and privileges allow it, else `route`.
+//!
+//! The wanted state is computed ([`Plan`]), compared with what the kernel has, and the difference
+//! is applied: additions first, so that a change opens no gap. Every route and rule carries our
+//! protocol number, tables and metrics are a function of the interface's name: what a crash left
+//! behind is found again without any file.
+//!
+//! The killswitch consists of `unreachable` routes of high metric beside every route into the
+//! tunnel, of the rules and of the firewall table. When the daemon dies the TUN device takes its
+//! routes along and the killswitch takes over; [`down`] opens it. The local network is reachable
+//! throughout, because only prefixes for the tunnel, or default routes behind `main`, are closed.
+//!
+//! Not here: forwarding, masquerading and accepting ESP, which belong to the administrator's
+//! firewall; DNS, see `resolver`.
+
+mod firewall;
+mod plan;
+pub mod rp_filter;
+
+use core::fmt;
+use core::net::IpAddr;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, sockopt};
+use smoltcp::wire::IpCidr;
+
+pub use self::plan::{Identity, Plan, Underlay, mark};
+use self::rp_filter::ReversePath;
+use crate::config::model::{self, Interface};
+use crate::netlink::{self, Family, Netlink, Route, Rule};
+use crate::nft;
+
+/// A steering mode, decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Rules and tables of our own.
+    Policy,
+    /// Routes in the table `main`.
+    Route,
+    /// Redirection to offset addresses.
+    Offset,
+    /// Nothing is led anywhere.
+    None,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Mode::Policy => "policy",
+            Mode::Route => "route",
+            Mode::Offset => "offset",
+            Mode::None => "none",
+        })
+    }
+}
+
+/// Why traffic cannot be steered as configured.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The kernel refused a link, address, route or rule.
+    Kernel(netlink::Error),
+    /// The firewall table could not be put in place.
+    Firewall(nft::Error),
+    /// Reverse path filtering could not be set.
+    ReversePath(rp_filter::Error),
+    /// `steering 'policy'` was asked for and the kernel lacks what it takes.
+    NoPolicyRouting,
+    /// A default route in a mode which cannot carry it.
+    FullTunnel {
+        /// The default route.
+        prefix: IpCidr,
+        /// The mode.
+        mode: Mode,
+    },
+    /// A peer's own address would be led into the tunnel, and our ESP with it.
+    EndpointInside {
+        /// The peer's address.
+        endpoint: IpAddr,
+        /// The prefix that is led into the tunnel.
+        prefix: IpCidr,
+        /// The mode.
+        mode: Mode,
+    },
+    /// Real prefixes that overlap and have different offsets.
+    Ambiguous {
+        /// The one.
+        first: IpCidr,
+        /// The other, inside the first.
+        second: IpCidr,
+    },
+    /// A prefix takes the place of a network this machine is connected to.
+    Conflict(Conflict),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Kernel(e) => e.fmt(f),
+            Error::Firewall(e) => e.fmt(f),
+            Error::ReversePath(e) => e.fmt(f),
+            Error::NoPolicyRouting => f.write_str(
+                "steering 'policy' needs a kernel with policy routing \
+                 (CONFIG_IP_MULTIPLE_TABLES, CONFIG_IPV6_MULTIPLE_TABLES) and the permission to \
+                 mark sockets; use steering 'route' or 'offset'",
+            ),
+            Error::FullTunnel { prefix, mode } => {
+                write!(f, "steering '{mode}' cannot carry {prefix}; use steering 'policy'")
+            }
+            Error::EndpointInside { endpoint, prefix, mode } => write!(
+                f,
+                "the endpoint {endpoint} lies inside {prefix}, so under steering '{mode}' our own \
+                 ESP would be led into the tunnel; use steering 'policy'"
+            ),
+            Error::Ambiguous { first, second } => write!(
+                f,
+                "under steering 'offset' {second} inside {first} would mean two peers; use \
+                 steering 'policy' and address the shifted prefixes"
+            ),
+            Error::Conflict(conflict) => conflict.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<netlink::Error> for Error {
+    fn from(e: netlink::Error) -> Error {
+        Error::Kernel(e)
+    }
+}
+
+impl From<nft::Error> for Error {
+    fn from(e: nft::Error) -> Error {
+        Error::Firewall(e)
+    }
+}
+
+impl From<rp_filter::Error> for Error {
+    fn from(e: rp_filter::Error) -> Error {
+        Error::ReversePath(e)
+    }
+}
+
+/// A peer's prefix that swallows a network this machine is connected to. Hosts and prefixes within
+/// such a network are fine: that is the same-subnet case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// The peer's name.
+    pub peer: String,
+    /// Its prefix in host space.
+    pub prefix: IpCidr,
+    /// The connected network.
+    pub connected: IpCidr,
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Conflict { peer, prefix, connected } = self;
+        write!(
+            f,
+            "{prefix} of peer {peer} covers {connected}, to which this machine is connected; give \
+             the peer an offset, or longer prefixes"
+        )
+    }
+}
+
+/// The prefixes of `interface` that swallow one of the `connected` networks. A default route does
+/// not: `main` comes before it.
+#[must_use]
+pub fn conflicts(interface: &Interface, connected: &[IpCidr]) -> Vec<Conflict> {
+    let mut found = Vec::new();
+    for peer in interface.peers.iter().filter(|p| p.route_allowed_ips) {
+        for prefix in plan::prefixes(peer).map(|p| p.host).filter(|p| p.prefix_len() > 0) {
+            let covered = connected.iter().filter(|c| prefix.contains_subnet(c));
+            found.extend(covered.map(|&connected| Conflict {
+                peer: peer.name.clone(),
+                prefix,
+                connected,
+            }));
+        }
+    }
+    found
+}
+
+/// The mode in which this machine steers `interface`.
+///
+/// # Errors
+/// When `policy` is asked for and there is no policy routing.
+pub fn choose(interface: &Interface, netlink: &mut Netlink) -> Result<Mode, Error> {
+    let mode = match interface.steering {
+        model::Steering::Route => return Ok(Mode::Route),
+        model::Steering::Offset => return Ok(Mode::Offset),
+        model::Steering::None => return Ok(Mode::None),
+        model::Steering::Policy | model::Steering::Auto => Mode::Policy,
+    };
+    let used = |family| {
+        interface.peers.iter().flat_map(plan::prefixes).any(|p| Family::of(&p.wire) == family)
+    };
+    let mut able = can_mark(mark(interface.fwmark).0);
+    for family in Family::ALL.into_iter().filter(|f| used(*f)) {
+        able &= netlink.rules(family)?.is_some();
+    }
+    match (able, interface.steering) {
+        (true, _) => Ok(mode),
+        (false, model::Steering::Auto) => Ok(Mode::Route),
+        (false, _) => Err(Error::NoPolicyRouting),
+    }
+}
+
+fn can_mark(mark: u32) -> bool {
+    let made =
+        socket::socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None);
+    made.is_ok_and(|s| socket::setsockopt(&s, sockopt::Mark, &mark).is_ok())
+}
+
+/// The steering of one interface.
+#[derive(Debug)]
+pub struct Steering {
+    identity: Identity,
+    interface: Interface,
+    mode: Mode,
+    underlay: Underlay,
+    plan: Plan,
+    netlink: Netlink,
+    reverse_path: ReversePath,
+    device: Option<u32>,
+}
+
+impl Steering {
+    /// Closes: puts everything in place that does not need the TUN device, so that from here on
+    /// nothing for the tunnel leaves in clear text. `run_dir` is where values to restore are kept.
+    ///
+    /// # Errors
+    /// When the configuration cannot be steered, or the kernel or `nft` refuses; what was closed
+    /// by then, or by an earlier run, stays closed.
+    pub fn prepare(
+        interface: &Interface,
+        underlay: Underlay,
+        run_dir: &Path,
+    ) -> Result<Steering, Error> {
+        let mut netlink = Netlink::open()?;
+        let mode = choose(interface, &mut netlink)?;
+        let plan = Plan::new(interface, mode, &underlay)?;
+        let mut steering = Steering {
+            identity: Identity::of(&interface.name),
+            interface: interface.clone(),
+            mode,
+            underlay,
+            plan,
+            netlink,
+            reverse_path: ReversePath::new(run_dir, &interface.name),
+            device: None,
+        };
+        steering.no_conflict(interface)?;
+        steering.apply()?;
+        Ok(steering)
+    }
+
+    /// Brings the TUN device with this index up, gives it its addresses and leads traffic into it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn install(&mut self, device: u32) -> Result<(), Error> {
+        self.device = Some(device);
+        self.netlink.set_up(device)?;
+        self.apply_routes()
+    }
+
+    /// The mode in use.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The mark (`SO_MARK`) that all sockets of ours have to carry.
+    #[must_use]
+    pub fn mark(&self) -> u32 {
+        mark(self.interface.fwmark).0
+    }
+
+    /// Tells where the peers are now.
+    ///
+    /// # Errors
+    /// When `nft` refuses; or, with everything in place, when a peer's address is inside a prefix
+    /// that this mode leads into the tunnel, so that this peer cannot be reached.
+    pub fn set_endpoints(&mut self, endpoints: &[IpAddr]) -> Result<(), Error> {
+        let mut endpoints = endpoints.to_vec();
+        endpoints.sort();
+        endpoints.dedup();
+        if endpoints == self.underlay.endpoints {
+            return Ok(());
+        }
+        self.underlay.endpoints = endpoints;
+        self.plan = Plan::new(&self.interface, self.mode, &self.underlay)?;
+        if self.plan.table.is_some() {
+            let sets = firewall::endpoint_sets(&self.underlay.endpoints);
+            // Should somebody have flushed the table, it is made anew.
+            nft::fill(&self.identity.table(), &sets).or_else(|_| self.apply_table())?;
+        }
+        self.apply_reverse_path()?;
+        match self.plan.endpoint_inside(self.mode, &self.underlay.endpoints) {
+            Some((endpoint, prefix)) => {
+                Err(Error::EndpointInside { endpoint, prefix, mode: self.mode })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Tells the MTU of the TUN device, in bytes, to which TCP is clamped.
+    ///
+    /// # Errors
+    /// When `nft` refuses.
+    pub fn set_mtu(&mut self, mtu: u16) -> Result<(), Error> {
+        if mtu == self.underlay.mtu {
+            return Ok(());
+        }
+        self.underlay.mtu = mtu;
+        self.plan = Plan::new(&self.interface, self.mode, &self.underlay)?;
+        self.apply_table()
+    }
+
+    /// Goes over to another configuration of the same interface, and to this underlay. What both
+    /// have in common is not touched; what is new is closed before what is old is opened.
+    ///
+    /// # Errors
+    /// Like [`Steering::prepare`]; the older configuration is then still in place, or closed.
+    pub fn update(&mut self, interface: &Interface, underlay: Underlay) -> Result<(), Error> {
+        let mode = choose(interface, &mut self.netlink)?;
+        let plan = Plan::new(interface, mode, &underlay)?;
+        self.no_conflict(interface)?;
+        self.interface = interface.clone();
+        (self.mode, self.underlay, self.plan) = (mode, underlay, plan);
+        self.apply()
+    }
+
+    /// After others changed links, addresses or routes: makes new devices loose where needed and
+    /// puts back what has gone missing.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when this machine is now connected to a network that a peer's prefix
+    /// covers, with everything in place; otherwise like [`Steering::prepare`].
+    pub fn refresh(&mut self) -> Result<(), Error> {
+        self.apply_reverse_path()?;
+        self.apply_routes()?;
+        let table = self.identity.table();
+        if self.plan.table.is_some() && nft::count(&table, firewall::REJECTED)?.is_none() {
+            self.apply_table()?;
+        }
+        self.no_conflict(&self.interface.clone())
+    }
+
+    /// What was dropped because it claimed to come from a protected prefix and did not come
+    /// through the tunnel.
+    ///
+    /// # Errors
+    /// When `nft` is missing.
+    pub fn rejected(&self) -> Result<nft::Count, Error> {
+        Ok(nft::count(&self.identity.table(), firewall::REJECTED)?.unwrap_or_default())
+    }
+
+    /// The daemon ends: the killswitch stays if it is wanted, everything else goes.
+    ///
+    /// # Errors
+    /// When something could not be removed.
+    pub fn leave(mut self) -> Result<(), Error> {
+        if !self.interface.killswitch {
+            return self.remove();
+        }
+        if let Some(device) = self.device.take() {
+            for route in self.plan.device_routes(device) {
+                self.netlink.delete_route(&route)?;
+            }
+        }
+        Ok(self.reverse_path.restore()?)
+    }
+
+    /// Opens: removes everything.
+    ///
+    /// # Errors
+    /// When something could not be removed.
+    pub fn remove(mut self) -> Result<(), Error> {
+        remove(&mut self.netlink, &self.identity, &self.reverse_path)
+    }
+
+    fn no_conflict(&mut self, interface: &Interface) -> Result<(), Error> {
+        if self.mode == Mode::None {
+            return Ok(());
+        }
+        let tun = self.netlink.link(&interface.name)?.map(|link| link.index);
+        let connected = self.netlink.connected(tun)?;
+        match conflicts(interface, &connected).into_iter().next() {
+            Some(conflict) => Err(Error::Conflict(conflict)),
+            None => Ok(()),
+        }
+    }
+
+    /// The order matters: first closed, then kept out, then led in.
+    fn apply(&mut self) -> Result<(), Error> {
+        let present = all_routes(&mut self.netlink)?;
+        for route in self.plan.killswitch.difference(&present) {
+            self.netlink.add_route(route)?;
+        }
+        self.apply_table()?;
+        self.apply_reverse_path()?;
+        self.apply_routes()
+    }
+
+    fn apply_table(&mut self) -> Result<(), Error> {
+        let name = self.identity.table();
+        let Some(table) = &mut self.plan.table else { return Ok(nft::delete(&name)?) };
+        let start = nft::count(&name, firewall::REJECTED)?.unwrap_or_default();
+        table.counters.iter_mut().for_each(|counter| counter.start = start);
+        Ok(table.install()?)
+    }
+
+    fn apply_reverse_path(&mut self) -> Result<(), Error> {
+        match self.plan.loosen {
+            true => Ok(self.reverse_path.loosen()?),
+            false => Ok(self.reverse_path.restore()?),
+        }
+    }
+
+    fn apply_routes(&mut self) -> Result<(), Error> {
+        let mut wanted = self.plan.killswitch.clone();
+        if let Some(device) = self.device {
+            self.apply_addresses(device)?;
+            wanted.extend(self.plan.device_routes(device));
+        }
+        let present = all_routes(&mut self.netlink)?;
+        let rules = all_rules(&mut self.netlink)?;
+        for route in wanted.difference(&present) {
+            self.netlink.add_route(route)?;
+        }
+        for rule in self.plan.rules.iter().filter(|rule| !rules.contains(rule)) {
+            self.netlink.add_rule(rule)?;
+        }
+        let stale =
+            |rule: &&Rule| self.identity.owns_rule(rule, &rules) && !self.plan.rules.contains(rule);
+        for rule in rules.iter().filter(stale) {
+            self.netlink.delete_rule(rule)?;
+        }
+        for route in present.difference(&wanted) {
+            if self.identity.owns_route(route, self.device) {
+                self.netlink.delete_route(route)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_addresses(&mut self, device: u32) -> Result<(), Error> {
+        let all = self.netlink.addresses()?;
+        let present = || all.iter().filter(|(index, _)| *index == device).map(|(_, a)| a);
+        for address in &self.plan.addresses {
+            if !present().any(|a| a == address) {
+                self.netlink.add_address(device, address)?;
+            }
+        }
+        for address in present() {
+            if !self.plan.addresses.contains(address) {
+                self.netlink.delete_address(device, address)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `simplevpn down`: removes whatever belongs to the interface called `name`, without its
+/// configuration and whether or not a daemon left it behind.
+///
+/// # Errors
+/// When something could not be removed; the rest is removed all the same.
+pub fn down(name: &str, run_dir: &Path) -> Result<(), Error> {
+    let reverse_path = ReversePath::new(run_dir, name);
+    remove(&mut Netlink::open()?, &Identity::of(name), &reverse_path)
+}
+
+fn all_routes(netlink: &mut Netlink) -> Result<BTreeSet<Route>, Error> {
+    let mut routes = BTreeSet::new();
+    for family in Family::ALL {
+        routes.extend(netlink.routes(family)?);
+    }
+    Ok(routes)
+}
+
+fn all_rules(netlink: &mut Netlink) -> Result<Vec<Rule>, Error> {
+    let mut rules = Vec::new();
+    for family in Family::ALL {
+        rules.extend(netlink.rules(family)?.unwrap_or_default());
+    }
+    Ok(rules)
+}
+
+fn remove(
+    netlink: &mut Netlink,
+    identity: &Identity,
+    reverse_path: &ReversePath,
+) -> Result<(), Error> {
+    let kernel = remove_from_kernel(netlink, identity);
+    let firewall = nft::delete(&identity.table());
+    reverse_path.restore()?;
+    firewall?;
+    kernel
+}
+
+fn remove_from_kernel(netlink: &mut Netlink, identity: &Identity) -> Result<(), Error> {
+    let device = netlink.link(&identity.interface)?.map(|link| link.index);
+    let rules = all_rules(netlink)?;
+    for rule in rules.iter().filter(|rule| identity.owns_rule(rule, &rules)) {
+        netlink.delete_rule(rule)?;
+    }
+    for route in all_routes(netlink)? {
+        if identity.owns_route(&route, device) {
+            netlink.delete_route(&route)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
