@@ -1,4 +1,5 @@
 //! The `simplevpn` command as its users see it: what it prints where, and its exit status.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;

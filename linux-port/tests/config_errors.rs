@@ -2,6 +2,7 @@
 //!
 //! Each case changes one thing in a valid configuration: `GOOD` with one line replaced, or with
 //! lines added to a section.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use simplevpn::config::{self, Diagnostic, Loaded};
 

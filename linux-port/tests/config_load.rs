@@ -1,4 +1,5 @@
 //! What a good configuration becomes, and reading it from a file.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

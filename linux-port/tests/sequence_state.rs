@@ -1,4 +1,5 @@
 //! Sequence numbers across restarts: never one twice, whatever happens.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
@@ -374,4 +375,44 @@ fn killed_at_any_moment_nothing_is_repeated() {
         assert!(ranges >= 3 + round);
     }
     assert!(claim(&mut open(&dir), &keys(1)).outbound.start >= highest);
+}
+
+/// A thousand peers start with one write.
+#[test]
+fn many_keys_are_claimed_at_once() {
+    let dir = fresh("many");
+    let all: Vec<ManualKeys> = (0..1000u32)
+        .map(|n| {
+            let mut keys = keys(1);
+            keys.key_in[..4].copy_from_slice(&n.to_be_bytes());
+            keys.key_out[..4].copy_from_slice(&n.to_be_bytes());
+            keys
+        })
+        .collect();
+    let all: Vec<&ManualKeys> = all.iter().collect();
+    let start = std::time::Instant::now();
+    let mut state = open(&dir);
+    let claimed = state.claim(&all).unwrap();
+    assert!(claimed.iter().all(|c| c.outbound.start == 1));
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    println!("1000 peers: {:?}", start.elapsed());
+    drop(state);
+    assert!(open(&dir).claim(&all).unwrap().iter().all(|c| c.outbound.start == 1 + BLOCK));
+}
+
+#[test]
+fn a_failed_write_extends_nothing_and_is_tried_again() {
+    let dir = fresh("failed");
+    let mut state = open(&dir);
+    let claimed = claim(&mut state, &keys(1));
+    let file = dir.join("sequence-numbers");
+    let good = std::fs::read(&file).unwrap();
+    std::fs::write(&file, b"damaged").unwrap();
+    state.record(claimed.id, BLOCK, 50);
+    assert_eq!(extended(&mut state, 0), None);
+    std::fs::write(&file, good).unwrap();
+    assert_eq!(extended(&mut state, 1000), Some((claimed.id, 1 + 2 * BLOCK)));
+    drop(state);
+    let claimed = claim(&mut open(&dir), &keys(1));
+    assert_eq!((claimed.outbound.start, claimed.inbound_mark), (1 + 2 * BLOCK, 50));
 }
