@@ -269,4 +269,15 @@ mod tests {
             assert!(try_sh("nft list chain inet simplevpn_t-0.1 inbound").0);
         });
     }
+
+    #[test]
+    fn a_missing_program_is_named() {
+        within(|| {
+            crate::netns::private_mounts();
+            sh("mount -t tmpfs none /usr/sbin");
+            let error = table().install().unwrap_err();
+            assert!(matches!(error, Error::Missing), "{error}");
+            delete("simplevpn_vpn0").unwrap();
+        });
+    }
 }

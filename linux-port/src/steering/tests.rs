@@ -463,6 +463,13 @@ fn offset_redirects_output_and_forwarded_but_nothing_it_should_leave_alone() {
         send(&broadcast, "10.0.0.255:7000");
         assert!(hears(&clear), "broadcast");
 
+        // The kernel hands our own multicasts back to us, as if they came from the wire.
+        let member = udp("0.0.0.0:7001");
+        member.join_multicast_v4(&[239, 1, 1, 1].into(), &[10, 0, 0, 161].into()).unwrap();
+        sh("ip route add 239.0.0.0/8 dev lan");
+        send(&plain, "239.1.1.1:7001");
+        assert!(hears(&member), "multicast");
+
         // A LAN client behind us is redirected; what came in through the tunnel is not again.
         let client = Neighbour::new();
         client.join("home", &["10.5.0.1/24"], &["10.5.0.2/24"]);
@@ -492,6 +499,14 @@ fn offset_carries_connections_and_closes_on_shifted_prefixes() {
         let client = TcpStream::connect_timeout(&address, Duration::from_secs(2)).unwrap();
         assert_eq!(client.peer_addr().unwrap(), address);
         assert_eq!(server.accept().unwrap().1.ip(), IpAddr::from([10, 0, 0, 161]));
+
+        lan.run(|| sh("ip address add 10.0.1.160/32 dev lan"));
+        let service = udp("10.0.0.161:7000");
+        for from in ["10.0.0.160:0", "10.0.1.160:0"] {
+            lan.run(move || udp(from).send_to(b"x", "10.0.0.161:7000").unwrap());
+            assert!(silent(&service), "clear text from {from}");
+        }
+        assert_eq!(steering.rejected().unwrap().packets, 2);
 
         let clear = lan.run(|| TcpListener::bind("10.0.0.160:80").unwrap());
         clear.set_nonblocking(true).unwrap();
@@ -709,4 +724,31 @@ fn marks_are_clear_of_others_bits() {
     assert_eq!(mask & (0x3f00 | 0xff_0000), 0);
     assert_eq!(mark(Some(1)), (1, 0xff00_c0ff));
     assert_eq!(mark(Some(0x100)), (0x100, 0xff00_ffff));
+}
+
+#[test]
+fn a_thousand_peers_do_not_take_long() {
+    within(|| {
+        let (_lan, scratch) = (lan(), Scratch::new());
+        for steering in [model::Steering::Policy, model::Steering::Offset] {
+            let peers = (0..1000_u32).map(|n| {
+                let prefix = format!("10.{}.{}.0/24", 64 + n / 250, n % 250);
+                let mut peer = peer(&format!("p{n}"), None, &[&prefix]);
+                peer.offset = 0x0010_0000;
+                peer
+            });
+            let config = interface(steering, peers.collect());
+            for round in ["first", "again"] {
+                let begin = std::time::Instant::now();
+                start(&config, &scratch);
+                sh("ip link del vpn0");
+                let taken = begin.elapsed();
+                println!("{steering:?}, {round}: {taken:?}");
+                assert!(taken < Duration::from_secs(5), "{taken:?}");
+            }
+            let begin = std::time::Instant::now();
+            down("vpn0", scratch.path()).unwrap();
+            println!("{steering:?}, down: {:?}", begin.elapsed());
+        }
+    });
 }
