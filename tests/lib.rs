@@ -1,1 +1,3 @@
 //! Tests of SimpleVPN that need more than one crate: simulation, labs, interoperability, benchmarks.
+
+pub mod lab;

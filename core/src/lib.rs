@@ -16,13 +16,38 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod checksum;
 pub mod counters;
 pub mod crypto;
+#[cfg(feature = "smoltcp")]
+pub mod device;
+pub mod ecn;
+pub mod esp;
+pub mod fragment;
+pub mod icmp;
+mod inner;
+pub mod offset;
+pub mod opener;
+pub mod outer;
 pub mod packet;
 pub mod path;
+pub mod pmtu;
+pub mod sad;
+pub mod sealer;
+pub mod selectors;
+pub mod spd;
+mod table;
 pub mod time;
+pub mod tunnel;
+pub mod wire;
 
 pub use counters::{Discard, Discards, Traffic};
+pub use offset::Offset;
+pub use opener::{InboundPeer, Opener, OpenerEvent};
 pub use packet::{HEADROOM, PacketBuf, TAILROOM};
 pub use path::{Path, Transmit};
+pub use sealer::{OutboundPeer, Sealed, Sealer, SealerEvent};
+pub use selectors::Selectors;
+pub use spd::{PeerId, Spd};
 pub use time::Instant;
+pub use tunnel::{Emit, Event, Tunnel};

@@ -63,4 +63,7 @@ pub struct Transmit {
     pub traffic_class: u8,
     /// Length in bytes from the ESP header to the ICV.
     pub len: usize,
+    /// The packet exceeds the path MTU and has to go all the same (inner IPv6 of up to 1280
+    /// bytes, see [`crate::pmtu`]): send it without DF (IPv4) or in fragments of 1280 (IPv6).
+    pub oversize: bool,
 }

@@ -1,9 +1,32 @@
 //! SimpleVPN on Linux: the parts of the `simplevpn` command.
 
+pub mod batch;
+pub mod cli;
+pub mod clock;
+mod cmsg;
 pub mod config;
+pub mod control;
+pub mod daemon;
+pub mod error_queue;
+pub mod esp_socket;
+mod json;
+pub mod keys;
+pub mod logger;
 pub mod netlink;
 #[cfg(test)]
 pub(crate) mod netns;
 pub mod nft;
+pub mod outer_socket;
+pub mod privileges;
 pub mod resolver;
+pub mod send_drops;
+pub mod sequence_state;
+mod sockaddr;
+mod socket_option;
+pub mod status;
 pub mod steering;
+pub mod suite;
+#[cfg(test)]
+mod testing;
+pub mod tun;
+pub mod udp_socket;

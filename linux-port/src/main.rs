@@ -1,2 +1,109 @@
 //! The `simplevpn` command.
-fn main() {}
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::ExitCode;
+
+use simplevpn::cli::{self, Command};
+use simplevpn::{config, keys, logger};
+
+fn main() -> ExitCode {
+    let invocation = match cli::parse(std::env::args_os().skip(1)) {
+        Ok(invocation) => invocation,
+        Err(usage) => return complain(cli::USAGE, &usage.to_string()),
+    };
+    logger::init(invocation.verbose);
+    match invocation.command {
+        Command::Check { file } => check(&file),
+        Command::Genkey | Command::Genpsk => generate(),
+        Command::Pubkey => pubkey(),
+        Command::Version => print(concat!("simplevpn ", env!("CARGO_PKG_VERSION"), "\n")),
+        Command::Help => print(cli::HELP),
+        Command::Run { .. } | Command::Show { .. } | Command::Down { .. } => {
+            complain(cli::FAILURE, "this build can check configurations but has no daemon")
+        }
+    }
+}
+
+/// Prints an error to stderr.
+fn complain(status: u8, message: &str) -> ExitCode {
+    // Nobody is left to tell that stderr is gone.
+    let _ = writeln!(io::stderr(), "simplevpn: {message}");
+    ExitCode::from(status)
+}
+
+/// Prints to stdout.
+fn print(text: &str) -> ExitCode {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => ExitCode::from(cli::OK),
+        Err(error) => complain(cli::FAILURE, &format!("cannot write: {error}")),
+    }
+}
+
+fn check(file: &Path) -> ExitCode {
+    let mut stderr = io::stderr().lock();
+    match config::load(file) {
+        Ok(loaded) => {
+            for warning in &loaded.warnings {
+                let _ = writeln!(stderr, "{}: warning: {}", warning.place(), warning.message);
+            }
+            let peers = loaded.interfaces.iter().map(|interface| interface.peers.len()).sum();
+            print(&format!(
+                "{}: ok, {}, {}\n",
+                file.display(),
+                counted(loaded.interfaces.len(), "interface"),
+                counted(peers, "peer")
+            ))
+        }
+        Err(errors) => {
+            for error in errors {
+                let _ = writeln!(stderr, "{error}");
+            }
+            ExitCode::from(cli::CONFIGURATION)
+        }
+    }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+fn generate() -> ExitCode {
+    if let Some(warning) = readable_by_others() {
+        let _ = writeln!(io::stderr(), "simplevpn: warning: {warning}");
+    }
+    match keys::generate() {
+        Ok(key) => print_key(&key),
+        Err(error) => complain(cli::FAILURE, &format!("no randomness: {error}")),
+    }
+}
+
+fn pubkey() -> ExitCode {
+    match keys::read(io::stdin().lock()) {
+        Ok(key) => print_key(&keys::public_key(&key)),
+        Err(wrong) => complain(cli::FAILURE, &format!("standard input {wrong}")),
+    }
+}
+
+/// Prints a key to stdout, past its buffer, which nobody would wipe.
+fn print_key(key: &[u8; keys::KEY_LEN]) -> ExitCode {
+    let mut line = keys::encode(key);
+    line.push('\n');
+    let written = io::stdout().as_fd().try_clone_to_owned().map(File::from);
+    match written.and_then(|mut stdout| stdout.write_all(line.as_bytes())) {
+        Ok(()) => ExitCode::from(cli::OK),
+        Err(error) => complain(cli::FAILURE, &format!("cannot write: {error}")),
+    }
+}
+
+/// What to say if stdout is a file that other users can read.
+fn readable_by_others() -> Option<&'static str> {
+    let stdout = File::from(io::stdout().as_fd().try_clone_to_owned().ok()?);
+    let metadata = stdout.metadata().ok()?;
+    (metadata.is_file() && metadata.mode() & 0o077 != 0)
+        .then_some("other users can read this file; run umask 077 before")
+}

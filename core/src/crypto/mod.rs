@@ -3,6 +3,10 @@
 //! Implements ChaCha20-Poly1305 (RFC 7634) and AES-GCM-16 (RFC 4106) over RustCrypto. Key
 //! exchange, signatures and key derivation are not here.
 
+mod rustcrypto;
+
+pub use rustcrypto::{Aes128Gcm16, Aes256Gcm16, AnyAead, ChaCha20Poly1305};
+
 /// Length of an ICV in bytes: every suite here has the full 16.
 pub const ICV_LEN: usize = 16;
 /// Length of the salt, the part of the keying material that begins each nonce, in bytes.

@@ -23,8 +23,11 @@ pub struct Interface {
     pub nat_port: u16,
     /// How packets are led into the TUN device.
     pub steering: Steering,
-    /// Mark on our own outer packets; `None`: the daemon picks one.
+    /// Mark on our own outer packets, never 0; `None`: the daemon picks one.
     pub fwmark: Option<u32>,
+    /// The interface our outer packets leave through, as the administrator named it (on OpenWrt
+    /// netifd's name for it, e.g. `wan`); `None`: routing decides.
+    pub tunlink: Option<String>,
     /// Whether traffic for the tunnel stays inside when the tunnel is down.
     pub killswitch: bool,
     /// Where reserved sequence numbers of manual keying are kept.
@@ -53,17 +56,20 @@ pub enum Steering {
 pub struct Peer {
     /// The section's name; anonymous sections are `peer1`, `peer2`, … by position.
     pub name: String,
+    /// The administrator's words about the peer.
+    pub description: Option<String>,
     /// Where the peer is reached; `None`: this side only answers.
     pub endpoint: Option<Endpoint>,
     /// The remote traffic selectors, in wire space.
     pub allowed_ips: Vec<IpCidr>,
-    /// Our traffic selectors; empty is any.
+    /// Our traffic selectors, at most four; empty is any.
     pub local_ips: Vec<IpCidr>,
     /// Whether `allowed_ips` are steered into the tunnel.
     pub route_allowed_ips: bool,
     /// Raw ESP or UDP encapsulation.
     pub encap: Encap,
-    /// Seconds of silence after which a keepalive is sent; `None`: never.
+    /// Seconds of silence after which a keepalive is sent; `None`: never. Without an endpoint it
+    /// starts once the peer was heard, as in WireGuard.
     pub persistent_keepalive: Option<u16>,
     /// Host space minus wire space of the peer's IPv4 addresses (big-endian number); 0: none.
     pub offset: u32,

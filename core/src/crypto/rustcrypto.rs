@@ -1,0 +1,112 @@
+//! The AEADs of RustCrypto: portable, constant-time, keys zeroized on drop.
+
+use aes_gcm::aead::{AeadInOut, KeyInit};
+
+use super::{Aead, BadIcv, BadKeyLength, Cipher, ICV_LEN, NONCE_LEN};
+
+macro_rules! aead {
+    ($(#[$doc:meta])* $name:ident, $inner:ty) => {
+        $(#[$doc])*
+        pub struct $name($inner);
+
+        impl $name {
+            /// Expands a key (without its salt).
+            ///
+            /// # Errors
+            /// [`BadKeyLength`] if `key` is not as long as the cipher wants it.
+            pub fn new(key: &[u8]) -> Result<$name, BadKeyLength> {
+                <$inner>::new_from_slice(key).map($name).map_err(|_| BadKeyLength)
+            }
+        }
+
+        impl Aead for $name {
+            fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], text: &mut [u8]) -> [u8; ICV_LEN] {
+                // The only error is a text of 2^36 bytes or more, which no packet is; an ICV of
+                // zeros would fail at the peer.
+                self.0
+                    .encrypt_inout_detached(nonce.into(), aad, text.into())
+                    .map_or([0; ICV_LEN], Into::into)
+            }
+
+            fn open(
+                &self,
+                nonce: &[u8; NONCE_LEN],
+                aad: &[u8],
+                text: &mut [u8],
+                icv: &[u8; ICV_LEN],
+            ) -> Result<(), BadIcv> {
+                self.0
+                    .decrypt_inout_detached(nonce.into(), aad, text.into(), icv.into())
+                    .map_err(|_| BadIcv)
+            }
+        }
+    };
+}
+
+aead!(
+    /// ChaCha20-Poly1305 with a 256-bit key (RFC 8439, for ESP RFC 7634).
+    ChaCha20Poly1305,
+    chacha20poly1305::ChaCha20Poly1305
+);
+aead!(
+    /// AES-GCM with a 128-bit key and a 16-byte ICV (RFC 4106).
+    Aes128Gcm16,
+    aes_gcm::Aes128Gcm
+);
+aead!(
+    /// AES-GCM with a 256-bit key and a 16-byte ICV (RFC 4106).
+    Aes256Gcm16,
+    aes_gcm::Aes256Gcm
+);
+
+/// Any of the ciphers, chosen at run time, stored inline.
+///
+/// As large as the largest expanded key (about 0.6 KiB). Whoever keeps thousands of SAs either
+/// fixes one cipher's type or boxes the large ones.
+#[allow(clippy::large_enum_variant)] // there is no heap to move them to
+pub enum AnyAead {
+    /// ChaCha20-Poly1305.
+    ChaCha20Poly1305(ChaCha20Poly1305),
+    /// AES-GCM, 128-bit key.
+    Aes128Gcm16(Aes128Gcm16),
+    /// AES-GCM, 256-bit key.
+    Aes256Gcm16(Aes256Gcm16),
+}
+
+impl AnyAead {
+    /// Expands a key (without its salt) for `cipher`.
+    ///
+    /// # Errors
+    /// [`BadKeyLength`] unless `key` has [`Cipher::key_len`] bytes.
+    pub fn new(cipher: Cipher, key: &[u8]) -> Result<AnyAead, BadKeyLength> {
+        Ok(match cipher {
+            Cipher::ChaCha20Poly1305 => AnyAead::ChaCha20Poly1305(ChaCha20Poly1305::new(key)?),
+            Cipher::Aes128Gcm16 => AnyAead::Aes128Gcm16(Aes128Gcm16::new(key)?),
+            Cipher::Aes256Gcm16 => AnyAead::Aes256Gcm16(Aes256Gcm16::new(key)?),
+        })
+    }
+}
+
+impl Aead for AnyAead {
+    fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], text: &mut [u8]) -> [u8; ICV_LEN] {
+        match self {
+            AnyAead::ChaCha20Poly1305(key) => key.seal(nonce, aad, text),
+            AnyAead::Aes128Gcm16(key) => key.seal(nonce, aad, text),
+            AnyAead::Aes256Gcm16(key) => key.seal(nonce, aad, text),
+        }
+    }
+
+    fn open(
+        &self,
+        nonce: &[u8; NONCE_LEN],
+        aad: &[u8],
+        text: &mut [u8],
+        icv: &[u8; ICV_LEN],
+    ) -> Result<(), BadIcv> {
+        match self {
+            AnyAead::ChaCha20Poly1305(key) => key.open(nonce, aad, text, icv),
+            AnyAead::Aes128Gcm16(key) => key.open(nonce, aad, text, icv),
+            AnyAead::Aes256Gcm16(key) => key.open(nonce, aad, text, icv),
+        }
+    }
+}

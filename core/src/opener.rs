@@ -1,0 +1,238 @@
+//! The inbound half: packets from the wire become packets for the host.
+//!
+//! Implements inbound processing of RFC 4301 §5.2: the SA by SPI, anti-replay, the AEAD, then the
+//! inner addresses against what was agreed with the peer. It never waits for the outbound half
+//! and shares nothing with it.
+
+use core::net::IpAddr;
+
+use heapless::Deque;
+use managed::ManagedSlice;
+use smoltcp::wire::IpCidr;
+
+use crate::checksum::Checksum;
+use crate::counters::{Discard, Discards, Traffic};
+use crate::crypto::Aead;
+use crate::ecn;
+use crate::esp;
+use crate::inner::Inner;
+use crate::offset::Offset;
+use crate::packet::PacketBuf;
+use crate::path::Path;
+use crate::sad::{InboundSa, Sad, SadError};
+use crate::selectors::Selectors;
+use crate::spd::{PeerId, Spd, SpdError};
+use crate::time::Instant;
+use crate::wire::esp::{Header, NextHeader};
+
+/// How many events wait at most; a further one is told again later.
+const EVENTS: usize = 16;
+
+/// An inbound peer, in a slot that the caller lends.
+pub struct InboundPeer {
+    offset: Offset,
+    local: Selectors,
+    traffic: Traffic,
+    path: Option<Path>,
+}
+
+/// One slot of storage for an inbound peer; `None` is empty.
+pub type InboundSlot = Option<InboundPeer>;
+
+impl InboundPeer {
+    /// A peer that was not heard yet.
+    #[must_use]
+    pub fn new(offset: Offset, local: Selectors) -> InboundPeer {
+        InboundPeer { offset, local, traffic: Traffic::default(), path: None }
+    }
+
+    /// The same peer, with its counters, under another offset and other selectors.
+    #[must_use]
+    pub fn with_policy(self, offset: Offset, local: Selectors) -> InboundPeer {
+        InboundPeer { offset, local, ..self }
+    }
+
+    /// Packets and bytes opened, and when the last one was authenticated.
+    #[must_use]
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    /// The path of the newest authenticated packet.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_ref()
+    }
+}
+
+/// What the inbound half has to tell the control plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OpenerEvent {
+    /// The peer's newest authenticated packet came on another path than the one before.
+    Moved(PeerId, Path),
+}
+
+/// The inbound half of a tunnel.
+pub struct Opener<'a, A: Aead> {
+    sad: Sad<'a, A>,
+    spd: Spd<'a>,
+    peers: ManagedSlice<'a, InboundSlot>,
+    discards: Discards,
+    events: Deque<OpenerEvent, EVENTS>,
+}
+
+impl<'a, A: Aead> Opener<'a, A> {
+    /// No peers yet.
+    #[must_use]
+    pub fn new(
+        sad: Sad<'a, A>,
+        spd: Spd<'a>,
+        mut peers: ManagedSlice<'a, InboundSlot>,
+    ) -> Opener<'a, A> {
+        peers.iter_mut().for_each(|slot| *slot = None);
+        Opener { sad, spd, peers, discards: Discards::default(), events: Deque::new() }
+    }
+
+    /// Opens an ESP packet that came on path `from` with this outer traffic class (DSCP and ECN).
+    ///
+    /// `packet` begins with the ESP header. Opened, it is the inner IP packet, in host space.
+    ///
+    /// # Errors
+    /// Why the packet was dropped, already counted.
+    pub fn open(
+        &mut self,
+        now: Instant,
+        from: &Path,
+        traffic_class: u8,
+        packet: &mut PacketBuf<'_>,
+    ) -> Result<PeerId, Discard> {
+        let opened = self.try_open(now, from, traffic_class, packet);
+        opened.inspect_err(|why| self.discards.count(*why))
+    }
+
+    fn try_open(
+        &mut self,
+        now: Instant,
+        from: &Path,
+        traffic_class: u8,
+        packet: &mut PacketBuf<'_>,
+    ) -> Result<PeerId, Discard> {
+        let header = Header::parse(packet.as_slice()).ok_or(Discard::Malformed)?;
+        let sa = self.sad.get_mut(header.spi).ok_or(Discard::UnknownSpi)?;
+        let id = sa.peer;
+        let opened = esp::open(sa, packet)?;
+        let slot = self.peers.get_mut(id.index()).and_then(Option::as_mut);
+        let peer = slot.ok_or(Discard::UnknownSpi)?;
+        peer.traffic.last = Some(now);
+        if opened.newest
+            && peer.path != Some(*from)
+            && self.events.push_back(OpenerEvent::Moved(id, *from)).is_ok()
+        {
+            peer.path = Some(*from);
+        }
+
+        let inner = parse_payload(opened.next_header, packet)?;
+        ecn::decapsulate(packet.as_mut_slice(), traffic_class)?;
+        check_selectors(&self.spd, peer, id, inner.source, inner.destination)?;
+        peer.offset.shift_source(packet.as_mut_slice(), Checksum::Full)?;
+        peer.traffic.count(inner.len);
+        Ok(id)
+    }
+
+    /// The next thing to tell the control plane.
+    pub fn poll_event(&mut self) -> Option<OpenerEvent> {
+        self.events.pop_front()
+    }
+
+    /// Puts `peer` into slot `id`, replacing the one there.
+    ///
+    /// # Errors
+    /// [`SpdError::Full`] if there is no such slot.
+    pub fn insert_peer(&mut self, id: PeerId, peer: InboundPeer) -> Result<(), SpdError> {
+        *self.peers.get_mut(id.index()).ok_or(SpdError::Full)? = Some(peer);
+        Ok(())
+    }
+
+    /// Removes a peer; its prefixes and SAs have to be removed, too.
+    pub fn remove_peer(&mut self, id: PeerId) -> Option<InboundPeer> {
+        self.peers.get_mut(id.index()).and_then(Option::take)
+    }
+
+    /// Accepts inner sources in `prefix` (host space) from `id`.
+    ///
+    /// # Errors
+    /// As [`Spd::insert`].
+    pub fn insert_policy(&mut self, prefix: &IpCidr, id: PeerId) -> Result<(), SpdError> {
+        self.spd.insert(prefix, id)
+    }
+
+    /// Takes back [`insert_policy`](Self::insert_policy).
+    pub fn remove_policy(&mut self, prefix: &IpCidr) -> Option<PeerId> {
+        self.spd.remove(prefix)
+    }
+
+    /// Accepts packets under this SA from now on.
+    ///
+    /// # Errors
+    /// As [`Sad::insert`].
+    pub fn install(&mut self, sa: InboundSa<'a, A>) -> Result<(), SadError> {
+        self.sad.insert(sa)
+    }
+
+    /// Accepts no more packets under this SPI.
+    pub fn uninstall(&mut self, spi: u32) -> Option<InboundSa<'a, A>> {
+        self.sad.remove(spi)
+    }
+
+    /// An SPI for a new SA; see [`Sad::allocate_spi`].
+    pub fn allocate_spi(&mut self, random: u32) -> Option<u32> {
+        self.sad.allocate_spi(random)
+    }
+
+    /// The SA with this SPI.
+    #[must_use]
+    pub fn sa(&self, spi: u32) -> Option<&InboundSa<'a, A>> {
+        self.sad.get(spi)
+    }
+
+    /// The peer in slot `id`.
+    #[must_use]
+    pub fn peer(&self, id: PeerId) -> Option<&InboundPeer> {
+        self.peers.get(id.index()).and_then(Option::as_ref)
+    }
+
+    /// Packets dropped so far, by reason.
+    #[must_use]
+    pub fn discards(&self) -> &Discards {
+        &self.discards
+    }
+}
+
+/// The inner packet behind `next_header`, with TFC padding (RFC 4303 §2.7) taken off.
+fn parse_payload(next_header: NextHeader, packet: &mut PacketBuf<'_>) -> Result<Inner, Discard> {
+    if next_header == NextHeader::Dummy {
+        return Err(Discard::Dummy);
+    }
+    let inner = Inner::parse(packet.as_slice())?;
+    if inner.next_header() != next_header {
+        return Err(Discard::Malformed);
+    }
+    packet.truncate(inner.len);
+    Ok(inner)
+}
+
+/// RFC 4301 §5.2: the inner source is the peer's, the inner destination among our selectors.
+///
+/// The source is looked up in host space, where each address belongs to one peer: two peers may
+/// use the same addresses in wire space.
+fn check_selectors(
+    spd: &Spd<'_>,
+    peer: &InboundPeer,
+    id: PeerId,
+    source: IpAddr,
+    destination: IpAddr,
+) -> Result<(), Discard> {
+    let theirs = spd.lookup(peer.offset.to_host(source)) == Some(id);
+    if theirs && peer.local.contain(destination) { Ok(()) } else { Err(Discard::OutsideSelector) }
+}

@@ -1,0 +1,248 @@
+//! The command line: arguments in, a [`Command`] out.
+
+use core::fmt;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use lexopt::prelude::{Long, Short, Value};
+
+use crate::config;
+
+/// Exit status after success.
+pub const OK: u8 = 0;
+/// Exit status after a failure that is none of the following.
+pub const FAILURE: u8 = 1;
+/// Exit status after a command line that is not understood.
+pub const USAGE: u8 = 2;
+/// Exit status after a configuration with errors.
+pub const CONFIGURATION: u8 = 3;
+
+/// What `--help` prints.
+pub const HELP: &str = "\
+simplevpn - standard IPsec (ESP) in user space, on any kernel that has TUN
+
+usage:
+  simplevpn run FILE [IFACE]      run the interfaces of FILE, or only IFACE
+  simplevpn check FILE            check FILE and print what is wrong with it
+  simplevpn show [IFACE] [--json] show running interfaces and their peers
+  simplevpn down IFACE            stop IFACE, and open what its killswitch closed
+  simplevpn genkey                print a new private key
+  simplevpn pubkey                print the public key of the private key on stdin
+  simplevpn genpsk                print a new preshared key
+
+FILE is UCI text: /etc/config/network on OpenWrt, the output of 'uci export
+network', or any file like it.
+
+options:
+  -v, --verbose   log more
+  -h, --help      print this
+  -V, --version   print the version
+
+exit status: 0 success, 1 failure, 2 wrong usage, 3 errors in the configuration
+";
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Run the interfaces of a file, or one of them.
+    Run {
+        /// The configuration.
+        file: PathBuf,
+        /// The only interface to run.
+        interface: Option<String>,
+    },
+    /// Check a file.
+    Check {
+        /// The configuration.
+        file: PathBuf,
+    },
+    /// Show running interfaces.
+    Show {
+        /// The only interface to show.
+        interface: Option<String>,
+        /// As JSON.
+        json: bool,
+    },
+    /// Stop an interface for good.
+    Down {
+        /// Its name.
+        interface: String,
+    },
+    /// Print a new private key.
+    Genkey,
+    /// Print the public key of the private key on stdin.
+    Pubkey,
+    /// Print a new preshared key.
+    Genpsk,
+    /// Print the version.
+    Version,
+    /// Print [`HELP`].
+    Help,
+}
+
+/// A whole command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invocation {
+    /// What to do.
+    pub command: Command,
+    /// Whether to log more.
+    pub verbose: bool,
+}
+
+/// What is wrong with a command line, and what would be right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Usage(String);
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+impl From<lexopt::Error> for Usage {
+    fn from(error: lexopt::Error) -> Self {
+        Usage(format!("{error}; see simplevpn --help"))
+    }
+}
+
+/// Understands the arguments after the program's name.
+///
+/// # Errors
+/// [`Usage`] for a command line that [`HELP`] does not describe.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, Usage> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let mut parser = lexopt::Parser::from_args(arguments);
+    let mut words = Vec::new();
+    let (mut verbose, mut json) = (false, false);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Short('h') | Long("help") => return Ok(Invocation { command: Command::Help, verbose }),
+            Short('V') | Long("version") => {
+                return Ok(Invocation { command: Command::Version, verbose });
+            }
+            Short('v') | Long("verbose") => verbose = true,
+            Long("json") => json = true,
+            Value(word) => words.push(word),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    let command = command(words, json)?;
+    Ok(Invocation { command, verbose })
+}
+
+fn command(words: Vec<OsString>, json: bool) -> Result<Command, Usage> {
+    let mut words = words.into_iter();
+    let Some(name) = words.next() else {
+        return Err(Usage("what to do is missing; see simplevpn --help".to_owned()));
+    };
+    let name = name.to_string_lossy().into_owned();
+    let command = match &*name {
+        "run" => {
+            Command::Run { file: file(words.next(), &name)?, interface: interface(words.next())? }
+        }
+        "check" => Command::Check { file: file(words.next(), &name)? },
+        "show" => Command::Show { interface: interface(words.next())?, json },
+        "down" => {
+            let missing =
+                || Usage("down needs an interface; write simplevpn down IFACE".to_owned());
+            Command::Down { interface: interface(words.next())?.ok_or_else(missing)? }
+        }
+        "genkey" => Command::Genkey,
+        "pubkey" => Command::Pubkey,
+        "genpsk" => Command::Genpsk,
+        "help" => Command::Help,
+        "version" => Command::Version,
+        _ => return Err(Usage(format!("unknown command {name:?}; see simplevpn --help"))),
+    };
+    if let Some(extra) = words.next() {
+        return Err(Usage(format!("{name}: {extra:?} is too much; see simplevpn --help")));
+    }
+    if json && !matches!(command, Command::Show { .. }) {
+        return Err(Usage(format!("{name} has no --json; only show has")));
+    }
+    Ok(command)
+}
+
+fn file(word: Option<OsString>, command: &str) -> Result<PathBuf, Usage> {
+    let missing = || Usage(format!("{command} needs a file; write simplevpn {command} FILE"));
+    word.filter(|word| !word.is_empty()).map(PathBuf::from).ok_or_else(missing)
+}
+
+fn interface(word: Option<OsString>) -> Result<Option<String>, Usage> {
+    let Some(word) = word else { return Ok(None) };
+    let name = word.to_string_lossy();
+    config::device_name(&name).map(Some).map_err(|wrong| Usage(format!("{name:?} {wrong}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Command, String> {
+        let invocation = parse(line.split_whitespace().map(OsString::from));
+        invocation.map(|invocation| invocation.command).map_err(|usage| usage.to_string())
+    }
+
+    #[test]
+    fn commands() {
+        let file = || PathBuf::from("f");
+        let vpn0 = || "vpn0".to_owned();
+        let table = [
+            ("run f", Command::Run { file: file(), interface: None }),
+            ("run f vpn0", Command::Run { file: file(), interface: Some(vpn0()) }),
+            ("-v run f", Command::Run { file: file(), interface: None }),
+            ("check f", Command::Check { file: file() }),
+            ("check -- f", Command::Check { file: file() }),
+            ("show", Command::Show { interface: None, json: false }),
+            ("show vpn0 --json", Command::Show { interface: Some(vpn0()), json: true }),
+            ("show --json vpn0", Command::Show { interface: Some(vpn0()), json: true }),
+            ("down vpn0", Command::Down { interface: vpn0() }),
+            ("genkey", Command::Genkey),
+            ("pubkey", Command::Pubkey),
+            ("genpsk", Command::Genpsk),
+            ("--version", Command::Version),
+            ("-V", Command::Version),
+            ("run --help", Command::Help),
+            ("-h", Command::Help),
+        ];
+        for (line, command) in table {
+            assert_eq!(parsed(line), Ok(command), "{line}");
+        }
+    }
+
+    #[test]
+    fn verbose_may_stand_anywhere() {
+        for line in ["-v check f", "check -v f", "check f --verbose"] {
+            assert!(parse(line.split(' ').map(OsString::from)).unwrap().verbose, "{line}");
+        }
+    }
+
+    #[test]
+    fn wrong_usage_is_explained() {
+        let table = [
+            ("", "what to do is missing; see simplevpn --help"),
+            ("start", "unknown command \"start\"; see simplevpn --help"),
+            ("run", "run needs a file; write simplevpn run FILE"),
+            ("check", "check needs a file; write simplevpn check FILE"),
+            ("down", "down needs an interface; write simplevpn down IFACE"),
+            ("genkey x", "genkey: \"x\" is too much; see simplevpn --help"),
+            ("check f g", "check: \"g\" is too much; see simplevpn --help"),
+            ("check f --json", "check has no --json; only show has"),
+            (
+                "show ../x",
+                "\"../x\" is not an interface name; write at most 15 characters, no '/', ':' or space",
+            ),
+            ("--nonsense", "invalid option '--nonsense'; see simplevpn --help"),
+        ];
+        for (line, message) in table {
+            assert_eq!(parsed(line), Err(message.to_owned()), "{line}");
+        }
+    }
+
+    #[test]
+    fn help_fits_a_terminal() {
+        assert!(HELP.lines().all(|line| line.len() <= 79));
+    }
+}

@@ -1,0 +1,151 @@
+//! What concerns several peers at once.
+
+use core::net::IpAddr;
+use std::collections::{HashMap, HashSet};
+
+use simplevpn_core::crypto::SALT_LEN;
+use smoltcp::wire::IpCidr;
+
+use super::diagnostic::Report;
+use super::interface::Found;
+use super::model::{Host, Keying, Peer, Steering};
+use super::peer::Lines;
+use super::prefix::{host_prefix, is_ipv6, network, range};
+
+/// Checks the peers of one interface against each other.
+pub(super) fn within_interface(found: &Found, report: &mut Report) {
+    overlapping_prefixes(found, report);
+    if found.interface.steering == Steering::Route {
+        endpoints_inside(found, report);
+    }
+}
+
+/// Checks all interfaces of the file against each other: one process may serve them, and SPIs and
+/// keys are the machine's.
+pub(super) fn across_interfaces(found: &[Found], report: &mut Report) {
+    let mut spis: HashMap<u32, usize> = HashMap::new();
+    let mut keys: HashMap<&[u8], (&str, usize)> = HashMap::new();
+    for (peer, lines) in found.iter().flat_map(peers) {
+        let Keying::Manual(manual) = &peer.keying;
+        if let Some(first) = spis.insert(manual.spi_in, lines.spi_in) {
+            let message = format!(
+                "spi_in '{:#x}' is also on line {first}; each SA needs its own",
+                manual.spi_in
+            );
+            report.error(lines.spi_in, message);
+        }
+        for (name, key, line) in
+            [("key_in", &manual.key_in, lines.key_in), ("key_out", &manual.key_out, lines.key_out)]
+        {
+            // The salt is no part of the secret: another salt does not make it another key.
+            let key = key.get(..key.len().saturating_sub(SALT_LEN)).unwrap_or_default();
+            if let Some((first, first_line)) = keys.insert(key, (name, line)) {
+                let message = format!(
+                    "{name} is the key of {first} on line {first_line}; each SA and direction \
+                     needs its own, or nonces repeat"
+                );
+                report.error(line, message);
+            }
+        }
+    }
+}
+
+fn peers(found: &Found) -> impl Iterator<Item = (&Peer, &Lines)> {
+    found.interface.peers.iter().zip(&found.lines)
+}
+
+/// A peer's prefix in host space, and where it stands.
+struct Claim<'f> {
+    host: IpCidr,
+    wire: IpCidr,
+    peer: usize,
+    name: &'f str,
+    line: usize,
+}
+
+fn claims(found: &Found) -> Vec<Claim<'_>> {
+    let mut claims = Vec::new();
+    for (position, (peer, lines)) in peers(found).enumerate() {
+        for (wire, line) in peer.allowed_ips.iter().zip(&lines.allowed_ips) {
+            let host = host_prefix(peer, *wire);
+            claims.push(Claim { host, wire: *wire, peer: position, name: &peer.name, line: *line });
+        }
+    }
+    claims
+}
+
+/// No address in host space belongs to two peers, except that a prefix of length 0 is "everything
+/// else" and may lie around those of others.
+fn overlapping_prefixes(found: &Found, report: &mut Report) {
+    let mut claims = claims(found);
+    // In this order a prefix comes right after those it lies in, which are then on the stack.
+    claims.sort_by_key(|c| (is_ipv6(c.host), range(c.host).0, c.host.prefix_len(), c.line));
+    let mut around: Vec<&Claim<'_>> = Vec::new();
+    for claim in &claims {
+        let (first, _) = range(claim.host);
+        let contains = |outer: &&Claim<'_>| {
+            is_ipv6(outer.host) == is_ipv6(claim.host) && range(outer.host).1 >= first
+        };
+        while around.last().is_some_and(|outer| !contains(outer)) {
+            around.pop();
+        }
+        let conflict = around.iter().rev().find(|outer| {
+            outer.peer != claim.peer
+                && (outer.host.prefix_len() != 0 || claim.host.prefix_len() == 0)
+        });
+        if let Some(other) = conflict {
+            let (early, late) =
+                if other.line < claim.line { (*other, claim) } else { (claim, *other) };
+            report.error(late.line, overlap_message(late, early));
+        }
+        around.push(claim);
+    }
+}
+
+fn overlap_message(late: &Claim<'_>, early: &Claim<'_>) -> String {
+    let moved = |claim: &Claim<'_>| match claim.host == claim.wire {
+        true => format!("'{}'", claim.wire),
+        false => format!("'{}' (with its offset '{}')", claim.wire, claim.host),
+    };
+    format!(
+        "allowed_ips {} overlaps {} of peer '{}' on line {}; give one of them an offset or list \
+         other prefixes",
+        moved(late),
+        moved(early),
+        early.name,
+        early.line
+    )
+}
+
+/// Routes in the main table apply to our own outer packets, too.
+fn endpoints_inside(found: &Found, report: &mut Report) {
+    let routed: HashSet<IpCidr> = found
+        .interface
+        .peers
+        .iter()
+        .filter(|peer| peer.route_allowed_ips)
+        .flat_map(|peer| peer.allowed_ips.iter().map(|wire| host_prefix(peer, *wire)))
+        .collect();
+    let everything = routed.iter().find(|prefix| prefix.prefix_len() == 0);
+    for (peer, lines) in peers(found) {
+        let inside = match peer.endpoint.as_ref().map(|endpoint| &endpoint.host) {
+            Some(Host::Address(address)) => containing(*address, &routed),
+            Some(Host::Name(_)) | None => everything.copied(),
+        };
+        if let Some(prefix) = inside {
+            let message = format!(
+                "endpoint of peer '{}' lies inside '{prefix}', and steering 'route' would lead the \
+                 tunnel's own packets into the tunnel; write option steering 'policy'",
+                peer.name
+            );
+            report.error(lines.endpoint, message);
+        }
+    }
+}
+
+/// The longest of `prefixes` that `address` lies in.
+fn containing(address: IpAddr, prefixes: &HashSet<IpCidr>) -> Option<IpCidr> {
+    let longest = if address.is_ipv4() { 32 } else { 128 };
+    let candidates = (0..=longest).rev().map(|len| network(IpCidr::new(address.into(), len)));
+    candidates.into_iter().find(|prefix| prefixes.contains(prefix))
+}

@@ -1,0 +1,280 @@
+//! The interface section: `config interface 'vpn0'` with `option proto 'simplevpn'`.
+
+use std::path::{Path, PathBuf};
+
+use smoltcp::wire::IpCidr;
+
+use super::check;
+use super::diagnostic::Report;
+use super::model::{Interface, Peer, Steering};
+use super::options::{Known, Options};
+use super::peer::{self, Lines};
+use super::uci::Section;
+use super::{prefix, value};
+use crate::keys;
+
+const KNOWN: Known = Known {
+    scalars: &[
+        "proto",
+        "disabled",
+        "private_key",
+        "private_key_file",
+        "mtu",
+        "port",
+        "nat_port",
+        "steering",
+        "killswitch",
+        "state_dir",
+        "fwmark",
+        "tunlink",
+    ],
+    lists: &["addresses", "pool"],
+    // netifd's, fw4's and LuCI's.
+    foreign: &[
+        "auto",
+        "metric",
+        "dns",
+        "dns_search",
+        "dns_metric",
+        "peerdns",
+        "defaultroute",
+        "ip4table",
+        "ip6table",
+        "delegate",
+        "force_link",
+        "zone",
+        "device",
+        "ifname",
+        "ipv6",
+        "ip6assign",
+        "ip6hint",
+        "ip6class",
+        "ip6ifaceid",
+        "ip6weight",
+        "ip6prefix",
+        "ip6gw",
+        "norelease",
+        "nohostroute",
+        "macaddr",
+        "multicast",
+        "type",
+        "label",
+        "description",
+    ],
+    open: true,
+};
+
+/// Where reserved sequence numbers are kept if nothing else is said.
+const STATE_DIR: &str = "/etc/simplevpn";
+/// Smallest MTU of a link that carries IPv6 (RFC 8200 §5).
+const MIN_MTU_IPV6: u32 = 1280;
+/// What every IPv4 host accepts (RFC 791).
+const MIN_MTU_IPV4: u32 = 576;
+
+/// An interface as far as it could be read, and where its peers stand.
+pub(super) struct Found {
+    pub(super) interface: Interface,
+    /// Lines of `interface.peers`, in the same order.
+    pub(super) lines: Vec<Lines>,
+}
+
+/// Reads the section and those of its peers; `None`: disabled.
+pub(super) fn read(
+    section: &Section<'_>,
+    peer_sections: &[&Section<'_>],
+    report: &mut Report,
+) -> Option<Found> {
+    let options = Options::new(section, &KNOWN, report);
+    if options.get("disabled", report, value::boolean) == Some(true) {
+        return None;
+    }
+    let name = name(section, report);
+    let (peers, lines) = peers(&options, &name, peer_sections, report);
+    private_key(&options, report);
+    pool(&options, report);
+    let (port, nat_port) = ports(&options, report);
+    let addresses = addresses(&options, report);
+    let interface = Interface {
+        name,
+        mtu: mtu(&options, &addresses, &peers, report),
+        addresses,
+        port,
+        nat_port,
+        steering: steering(&options, &peers, report),
+        fwmark: options.get("fwmark", report, fwmark),
+        tunlink: options.get("tunlink", report, value::device_name),
+        killswitch: options.get("killswitch", report, value::boolean).unwrap_or(true),
+        state_dir: options
+            .get("state_dir", report, value::absolute_path)
+            .unwrap_or_else(|| PathBuf::from(STATE_DIR)),
+        peers,
+    };
+    let found = Found { interface, lines };
+    check::within_interface(&found, report);
+    Some(found)
+}
+
+fn name(section: &Section<'_>, report: &mut Report) -> String {
+    let Some(name) = section.name.as_deref() else {
+        report.error(section.line, "interface without a name; write config interface 'vpn0'");
+        return String::new();
+    };
+    if let Err(wrong) = value::device_name(name) {
+        report.error(section.line, format!("interface {} {wrong}", value::shown(name)));
+    } else if matches!(name, "lo" | "all" | "default") {
+        let message = format!("interface '{name}': Linux keeps this name for itself; use another");
+        report.error(section.line, message);
+    }
+    name.to_owned()
+}
+
+fn peers(
+    options: &Options<'_, '_>,
+    interface: &str,
+    sections: &[&Section<'_>],
+    report: &mut Report,
+) -> (Vec<Peer>, Vec<Lines>) {
+    if sections.is_empty() {
+        let message =
+            format!("interface '{interface}' has no peers; add config simplevpn_{interface}");
+        report.error(options.line(), message);
+    }
+    let mut read = Vec::new();
+    let mut enabled = 0;
+    for (section, position) in sections.iter().zip(1..) {
+        if let peer::Outcome::Enabled(found) = peer::read(section, position, report) {
+            enabled += 1;
+            read.extend(found.map(|found| *found));
+        }
+    }
+    if enabled == 0 && !sections.is_empty() {
+        let message = format!("every peer of interface '{interface}' is disabled");
+        report.warning(options.line(), message);
+    }
+    check_peer_names(sections, report);
+    read.into_iter().unzip()
+}
+
+/// An anonymous peer is called `peerN`; no other may have that name.
+fn check_peer_names(sections: &[&Section<'_>], report: &mut Report) {
+    for section in sections {
+        let Some(name) = section.name.as_deref() else { continue };
+        let position = name.strip_prefix("peer").and_then(|n| n.parse::<usize>().ok());
+        let other = position.and_then(|n| sections.get(n.checked_sub(1)?));
+        if let Some(other) = other.filter(|other| other.name.is_none()) {
+            let message = format!(
+                "'{name}' is also what the peer without a name on line {} is called; rename one",
+                other.line
+            );
+            report.error(section.line, message);
+        }
+    }
+}
+
+/// The key is IKE's; it is checked so that `simplevpn pubkey` and a later change to IKE will work.
+fn private_key(options: &Options<'_, '_>, report: &mut Report) {
+    let inline = options.one("private_key");
+    let file = options.one("private_key_file");
+    options.secret("private_key", report, |text| {
+        keys::decode(text).map(drop).map_err(|wrong| wrong.to_string())
+    });
+    options.get("private_key_file", report, |text| {
+        let path = value::absolute_path(text)?;
+        keys::read_file(Path::new(&path)).map(drop)
+    });
+    if let (Some(_), Some(file)) = (inline, file) {
+        report.error(file.line, "private_key_file beside private_key; keep one of them");
+    }
+    for (name, value) in [("private_key", inline), ("private_key_file", file)] {
+        if let Some(value) = value {
+            report.warning(value.line, format!("{name} is not used with keying 'manual'"));
+        }
+    }
+}
+
+fn pool(options: &Options<'_, '_>, report: &mut Report) {
+    options.list("pool", report, value::network);
+    if let Some(value) = options.many("pool").next() {
+        let message = "pool needs keying 'ike', which hands its addresses out; remove it";
+        report.error(value.line, message);
+    }
+}
+
+fn ports(options: &Options<'_, '_>, report: &mut Report) -> (u16, u16) {
+    let port = options.get("port", report, value::port).unwrap_or(500);
+    let nat_port = options.get("nat_port", report, value::port).unwrap_or(4500);
+    if let Some(given) = options.one("port") {
+        report.warning(given.line, "port is IKE's and not used with keying 'manual'");
+    }
+    if port == nat_port {
+        let line = options.one("nat_port").or_else(|| options.one("port")).map_or(0, |v| v.line);
+        report.error(line, format!("port and nat_port are both {port}; they have to differ"));
+    }
+    (port, nat_port)
+}
+
+fn addresses(options: &Options<'_, '_>, report: &mut Report) -> Vec<IpCidr> {
+    let addresses = options.list("addresses", report, |text| match text {
+        "auto" => {
+            Err("needs keying 'ike', which asks the peer for an address; write the address"
+                .to_owned())
+        }
+        _ => value::host_address(text),
+    });
+    for (position, (address, line)) in addresses.iter().enumerate() {
+        let earlier = addresses.iter().take(position);
+        if earlier.into_iter().any(|(other, _)| other.address() == address.address()) {
+            report.error(*line, format!("addresses '{address}' is listed twice; remove one"));
+        }
+    }
+    addresses.into_iter().map(|(address, _)| address).collect()
+}
+
+fn mtu(
+    options: &Options<'_, '_>,
+    addresses: &[IpCidr],
+    peers: &[Peer],
+    report: &mut Report,
+) -> Option<u16> {
+    let mut prefixes = addresses.iter().chain(peers.iter().flat_map(|peer| &peer.allowed_ips));
+    let ipv6 = prefixes.any(|prefix| prefix::is_ipv6(*prefix));
+    let least = if ipv6 { MIN_MTU_IPV6 } else { MIN_MTU_IPV4 };
+    options.get("mtu", report, |text| match text {
+        "auto" => Ok(None),
+        _ => {
+            let why = if ipv6 { ", since it carries IPv6" } else { "" };
+            let mtu =
+                value::within(text, least..=65535).ok().and_then(|mtu| u16::try_from(mtu).ok());
+            mtu.map(Some).ok_or_else(|| {
+                format!("is not an MTU; write 'auto' or a number from {least} to 65535{why}")
+            })
+        }
+    })?
+}
+
+fn steering(options: &Options<'_, '_>, peers: &[Peer], report: &mut Report) -> Steering {
+    let choices = [
+        ("auto", Steering::Auto),
+        ("policy", Steering::Policy),
+        ("route", Steering::Route),
+        ("offset", Steering::Offset),
+        ("none", Steering::None),
+    ];
+    let steering = options.get("steering", report, |text| value::choice(text, &choices));
+    let steering = steering.unwrap_or(Steering::Auto);
+    let has_offset = peers.iter().any(|peer| peer.offset != 0 || peer.offset6 != 0);
+    if steering == Steering::Offset && !has_offset {
+        let line = options.one("steering").map_or(0, |value| value.line);
+        let message = "steering 'offset' needs a peer with an offset; give a peer option offset \
+                       or offset6, or write option steering 'auto'";
+        report.error(line, message);
+    }
+    steering
+}
+
+fn fwmark(text: &str) -> Result<u32, String> {
+    value::number(text).filter(|mark| *mark != 0).ok_or_else(|| {
+        "is not a mark; write a number from 1 to 0xffffffff, or remove it and one is chosen"
+            .to_owned()
+    })
+}

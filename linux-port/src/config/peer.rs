@@ -1,0 +1,293 @@
+//! A peer section: `config simplevpn_vpn0 'office'`.
+
+use core::net::{Ipv4Addr, Ipv6Addr};
+use std::collections::HashSet;
+
+use smoltcp::wire::IpCidr;
+
+use super::diagnostic::Report;
+use super::manual;
+use super::model::{Encap, Endpoint, Keying, Peer};
+use super::options::{Known, Options, Value};
+use super::prefix::{is_ipv6, moved, overlaps, range};
+use super::uci::Section;
+use super::value;
+
+const KNOWN: Known = Known {
+    scalars: &[
+        "public_key",
+        "preshared_key",
+        "preshared_key_file",
+        "endpoint_host",
+        "endpoint_port",
+        "endpoint_nat_port",
+        "local_id",
+        "remote_id",
+        "start",
+        "ppk_id",
+        "ppk_required",
+        "route_allowed_ips",
+        "encap",
+        "persistent_keepalive",
+        "offset",
+        "offset6",
+        "keying",
+        "cipher",
+        "spi_in",
+        "spi_out",
+        "key_in",
+        "key_out",
+        "esn",
+        "replay_window",
+        "disabled",
+        "description",
+    ],
+    lists: &["allowed_ips", "local_ips"],
+    foreign: &[],
+    open: false,
+};
+
+/// Most traffic selectors of our own in one peer.
+const MAX_LOCAL_IPS: usize = 4;
+
+/// Where the parts of a peer stand that are compared with other peers.
+pub(super) struct Lines {
+    /// Lines of `allowed_ips`, in the same order.
+    pub(super) allowed_ips: Vec<usize>,
+    pub(super) endpoint: usize,
+    pub(super) spi_in: usize,
+    pub(super) key_in: usize,
+    pub(super) key_out: usize,
+}
+
+/// What became of a section.
+pub(super) enum Outcome {
+    /// `option disabled '1'`: not even looked at.
+    Disabled,
+    /// In use; `None` when its errors leave nothing to compare with others.
+    Enabled(Option<Box<(Peer, Lines)>>),
+}
+
+/// Reads the section, the `position`th of its interface.
+pub(super) fn read(section: &Section<'_>, position: usize, report: &mut Report) -> Outcome {
+    let off = |entry: &super::uci::Entry<'_>| {
+        *entry.name == *"disabled" && value::boolean(&entry.value) == Ok(true)
+    };
+    if section.entries.iter().any(off) {
+        return Outcome::Disabled;
+    }
+    let options = Options::new(section, &KNOWN, report);
+    options.get("disabled", report, value::boolean);
+    let (endpoint, endpoint_line) = endpoint(&options, report);
+    let allowed_ips = allowed_ips(&options, report);
+    let local_ips = local_ips(&options, &allowed_ips, report);
+    let (offset, offset6) = offsets(&options, &allowed_ips, report);
+    let route_allowed_ips =
+        options.get("route_allowed_ips", report, value::boolean).unwrap_or(true);
+    let encap = encap(&options, report);
+    let persistent_keepalive = options
+        .get("persistent_keepalive", report, |text| value::within(text, 0..=65535))
+        .and_then(|seconds| u16::try_from(seconds).ok())
+        .filter(|seconds| *seconds != 0);
+    let Some((keys, key_lines)) = keying(&options, report) else { return Outcome::Enabled(None) };
+    let (allowed_ips, lines) = allowed_ips.into_iter().unzip();
+    let peer = Peer {
+        name: section.name.as_deref().map_or_else(|| format!("peer{position}"), str::to_owned),
+        description: options.one("description").map(|value| value.text.to_owned()),
+        endpoint,
+        allowed_ips,
+        local_ips,
+        route_allowed_ips,
+        encap,
+        persistent_keepalive,
+        offset,
+        offset6,
+        keying: Keying::Manual(keys),
+    };
+    let lines = Lines {
+        allowed_ips: lines,
+        endpoint: endpoint_line.unwrap_or(section.line),
+        spi_in: key_lines.spi_in,
+        key_in: key_lines.key_in,
+        key_out: key_lines.key_out,
+    };
+    Outcome::Enabled(Some(Box::new((peer, lines))))
+}
+
+fn endpoint(options: &Options<'_, '_>, report: &mut Report) -> (Option<Endpoint>, Option<usize>) {
+    let line = options.one("endpoint_host").map(|value| value.line);
+    let host = options.get("endpoint_host", report, value::host);
+    let port = options.get("endpoint_port", report, value::port);
+    let nat_port = options.get("endpoint_nat_port", report, value::port);
+    for name in ["endpoint_port", "endpoint_nat_port"] {
+        if let Some(value) = options.one(name).filter(|_| line.is_none()) {
+            let message = format!("{name} without endpoint_host; add it, or remove {name}");
+            report.error(value.line, message);
+        }
+    }
+    if let Some(value) = options.one("endpoint_port").filter(|_| line.is_some()) {
+        report.warning(value.line, "endpoint_port is IKE's and not used with keying 'manual'");
+    }
+    let endpoint = host.map(|host| Endpoint {
+        host,
+        port: port.unwrap_or(500),
+        nat_port: nat_port.unwrap_or(4500),
+    });
+    (endpoint, line)
+}
+
+fn allowed_ips(options: &Options<'_, '_>, report: &mut Report) -> Vec<(IpCidr, usize)> {
+    if options.many("allowed_ips").next().is_none() {
+        let message = "peer without allowed_ips; list the prefixes behind it, or '0.0.0.0/0' and \
+                       '::/0' for everything";
+        report.error(options.line(), message);
+    }
+    let allowed = options.list("allowed_ips", report, value::network);
+    let mut seen = HashSet::new();
+    for (prefix, line) in &allowed {
+        if !seen.insert(*prefix) {
+            report.error(*line, format!("allowed_ips '{prefix}' is listed twice; remove one"));
+        }
+    }
+    allowed
+}
+
+fn local_ips(
+    options: &Options<'_, '_>,
+    allowed_ips: &[(IpCidr, usize)],
+    report: &mut Report,
+) -> Vec<IpCidr> {
+    let local = options.list("local_ips", report, value::network);
+    if let Some((_, line)) = local.get(MAX_LOCAL_IPS) {
+        let message =
+            format!("local_ips has more than {MAX_LOCAL_IPS} prefixes; join some into larger ones");
+        report.error(*line, message);
+    }
+    if let Some((_, line)) = local.first() {
+        for (ipv6, family) in [(false, "IPv4"), (true, "IPv6")] {
+            let of_family =
+                |list: &[(IpCidr, usize)]| list.iter().any(|(p, _)| is_ipv6(*p) == ipv6);
+            if of_family(allowed_ips) && !of_family(&local) {
+                let message = format!(
+                    "local_ips has no {family} prefix but allowed_ips has one: {family} packets \
+                     will be dropped"
+                );
+                report.warning(*line, message);
+            }
+        }
+    }
+    local.into_iter().map(|(prefix, _)| prefix).collect()
+}
+
+fn offsets(
+    options: &Options<'_, '_>,
+    allowed_ips: &[(IpCidr, usize)],
+    report: &mut Report,
+) -> (u32, u128) {
+    let offset = options.get("offset", report, value::offset).unwrap_or(0);
+    let offset6 = options.get("offset6", report, value::offset6).unwrap_or(0);
+    let of_family = |ipv6: bool| {
+        allowed_ips.iter().map(|(prefix, _)| *prefix).filter(move |p| is_ipv6(*p) == ipv6)
+    };
+    if let Some(value) = options.one("offset").filter(|_| offset != 0) {
+        check_offset("offset", value, offset.into(), of_family(false), report);
+    }
+    if let Some(value) = options.one("offset6").filter(|_| offset6 != 0) {
+        check_offset("offset6", value, offset6, of_family(true), report);
+    }
+    (offset, offset6)
+}
+
+/// A prefix moved by the offset has to be a prefix of the same length, of usable addresses.
+fn check_offset(
+    name: &str,
+    value: Value<'_>,
+    offset: u128,
+    prefixes: impl Iterator<Item = IpCidr>,
+    report: &mut Report,
+) {
+    let shown = format!("{name} {}", value::shown(value.text));
+    let mut any = false;
+    for prefix in prefixes {
+        any = true;
+        let (first, last) = range(prefix);
+        let space = if is_ipv6(prefix) { u128::MAX } else { u32::MAX.into() };
+        let wrong = if prefix.prefix_len() == 0 {
+            format!(
+                "cannot move allowed_ips '{prefix}', which is every address; list smaller prefixes"
+            )
+        } else if offset & (last - first) != 0 {
+            let unit = last - first + 1;
+            format!(
+                "has bits in the host part of allowed_ips '{prefix}'; use a multiple of '{}'",
+                written(unit, is_ipv6(prefix))
+            )
+        } else if last.checked_add(offset).is_none_or(|moved_last| moved_last > space) {
+            format!(
+                "moves allowed_ips '{prefix}' past the end of the address space; use a smaller one"
+            )
+        } else if !is_unicast(moved(prefix, offset)) {
+            format!(
+                "moves allowed_ips '{prefix}' to '{}', which no host can have; use another one",
+                moved(prefix, offset)
+            )
+        } else {
+            continue;
+        };
+        report.error(value.line, format!("{shown} {wrong}"));
+    }
+    if !any {
+        let family = if name == "offset" { "IPv4" } else { "IPv6" };
+        report.error(
+            value.line,
+            format!("{shown} moves nothing: allowed_ips has no {family} prefix; remove it"),
+        );
+    }
+}
+
+/// A number written as an address.
+fn written(number: u128, ipv6: bool) -> String {
+    if ipv6 {
+        Ipv6Addr::from(number).to_string()
+    } else {
+        Ipv4Addr::from(u32::try_from(number).unwrap_or(u32::MAX)).to_string()
+    }
+}
+
+/// Whether no part of the prefix is loopback, multicast or reserved.
+fn is_unicast(prefix: IpCidr) -> bool {
+    let special = ["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3", "::/127", "ff00::/8"];
+    let mut special = special.iter().filter_map(|text| value::cidr(text).ok());
+    !special.any(|special| overlaps(special, prefix))
+}
+
+fn encap(options: &Options<'_, '_>, report: &mut Report) -> Encap {
+    let choices = [("auto", Encap::Auto), ("esp", Encap::Esp), ("udp", Encap::Udp)];
+    let encap = options.get("encap", report, |text| value::choice(text, &choices));
+    encap.unwrap_or(Encap::Auto)
+}
+
+fn keying(
+    options: &Options<'_, '_>,
+    report: &mut Report,
+) -> Option<(super::model::ManualKeys, manual::Lines)> {
+    let right = "write option keying 'manual' with spi_in, spi_out, key_in and key_out";
+    let Some(keying) = options.one("keying") else {
+        let message =
+            format!("peer without keying, and its default 'ike' is not available yet; {right}");
+        report.error(options.line(), message);
+        return None;
+    };
+    match keying.text {
+        "manual" => manual::read(options, report),
+        "ike" => {
+            report.error(keying.line, format!("keying 'ike' is not available yet; {right}"));
+            None
+        }
+        other => {
+            let message = format!("keying {} is not known; {right}", value::shown(other));
+            report.error(keying.line, message);
+            None
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! A socket for outer packets: the options that raw ESP and UDP sockets share, and their batches.
+//!
+//! Not connected: one socket of each kind serves every peer.
+
+use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use simplevpn_core::packet::PacketBuf;
+use simplevpn_core::{Path, Transmit};
+
+use crate::batch::{Flush, Outgoing, ReceiveBatch, SendQueue, Slots};
+use crate::error_queue::{self, PathError};
+use crate::send_drops::{SendDrop, SendDrops};
+use crate::socket_option::{fragment, set_option};
+
+/// The IP version of outer packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// The address that means any.
+    #[must_use]
+    pub fn unspecified(self, port: u16) -> SocketAddr {
+        match self {
+            Family::V4 => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port),
+            Family::V6 => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port),
+        }
+    }
+}
+
+/// An ESP packet that was received, from the ESP header to the ICV.
+#[derive(Debug)]
+pub struct Arrival<'a> {
+    /// How it came; `local` is our address.
+    pub path: Path,
+    /// DSCP and ECN of the outer header.
+    pub traffic_class: u8,
+    /// Length of each ESP packet but the last, if the kernel has joined several (`UDP_GRO`).
+    pub segment: Option<usize>,
+    /// The packet.
+    pub packet: PacketBuf<'a>,
+}
+
+/// How much may wait in the kernel to be received, in bytes.
+const RECEIVE_BUFFER: i32 = 2 << 20;
+
+/// linux/udp.h
+const UDP_NO_CHECK6_RX: i32 = 102;
+
+/// A non-blocking socket for outer packets of one kind and IP version, and what waits to be sent.
+pub struct OuterSocket {
+    fd: OwnedFd,
+    family: Family,
+    queue: SendQueue,
+}
+
+impl OuterSocket {
+    /// Opens a socket whose packets carry the mark `mark` and whose queue holds `batch` packets.
+    ///
+    /// # Errors
+    /// Those of `socket(2)` and of the options the daemon cannot do without.
+    pub(crate) fn open(
+        family: Family,
+        kind: i32,
+        protocol: i32,
+        mark: u32,
+        batch: usize,
+    ) -> io::Result<OuterSocket> {
+        let domain = match family {
+            Family::V4 => libc::AF_INET,
+            Family::V6 => libc::AF_INET6,
+        };
+        let kind = kind | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+        // SAFETY: takes only numbers.
+        let fd = unsafe { libc::socket(domain, kind, protocol) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: a descriptor that was just opened and that nothing else owns.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let socket = OuterSocket { fd, family, queue: SendQueue::new(batch) };
+        socket.configure(mark, protocol == libc::IPPROTO_UDP)?;
+        Ok(socket)
+    }
+
+    fn configure(&self, mark: u32, udp: bool) -> io::Result<()> {
+        let set = |level, name, value| set_option(self.fd.as_fd(), level, name, value);
+        match set(libc::SOL_SOCKET, libc::SO_MARK, mark.cast_signed()) {
+            // Emulators and kernels without CONFIG_NETWORK_MARK do not know marks.
+            Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => {
+                log::warn!("packets cannot be marked here (SO_MARK): policy routing will not work");
+            }
+            other => other?,
+        }
+        fragment(self.fd.as_fd(), self.family == Family::V4, false)?;
+        match self.family {
+            Family::V4 => {
+                set(libc::IPPROTO_IP, libc::IP_RECVERR, 1)?;
+                set(libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
+                set(libc::IPPROTO_IP, libc::IP_RECVTOS, 1)?;
+            }
+            Family::V6 => {
+                // A raw socket has one version anyway, and refuses the option.
+                if udp {
+                    set(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
+                }
+                set(libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1)?;
+                set(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+                set(libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1)?;
+                if udp && set(libc::IPPROTO_UDP, UDP_NO_CHECK6_RX, 1).is_err() {
+                    log::debug!("datagrams without a checksum are not received over IPv6");
+                }
+            }
+        }
+        if set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER).is_err() {
+            set(libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_BUFFER)?;
+        }
+        Ok(())
+    }
+
+    /// The IP version.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        self.family
+    }
+
+    /// Receives a batch, replacing what was in it, and returns the number of datagrams.
+    ///
+    /// # Errors
+    /// See [`ReceiveBatch::receive`].
+    pub fn receive(&self, batch: &mut ReceiveBatch) -> io::Result<usize> {
+        batch.receive(self.fd.as_fd())
+    }
+
+    /// Lets a sealed packet, which begins at byte `start` of `slot`, wait for [`Self::flush`];
+    /// `false` if the queue is full.
+    #[must_use]
+    pub fn queue(&mut self, transmit: &Transmit, slot: usize, start: usize) -> bool {
+        self.queue.push(Outgoing::new(transmit, slot, start))
+    }
+
+    /// Whether no packet waits.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Sends what waits, as far as the socket takes it.
+    pub fn flush(&mut self, slots: &Slots, drops: &mut SendDrops) -> Flush {
+        self.queue.flush(self.fd.as_fd(), slots, drops)
+    }
+
+    /// Drops what has waited too long, and counts it.
+    pub fn abandon(&mut self, drops: &mut SendDrops) {
+        self.queue.abandon(SendDrop::Timeout, drops);
+    }
+
+    /// Reads what ICMP told about sent packets; to be called when `epoll` reports `EPOLLERR`.
+    pub fn errors(&self, tell: impl FnMut(PathError)) {
+        error_queue::drain(self.fd.as_fd(), tell);
+    }
+
+    /// How many packets the kernel has dropped because they were not received fast enough;
+    /// 0 where the kernel does not tell.
+    #[must_use]
+    pub fn overflows(&self) -> u64 {
+        /// linux/socket.h and linux/sock_diag.h
+        const SO_MEMINFO: i32 = 55;
+        const SK_MEMINFO_DROPS: usize = 8;
+        let mut info = [0u32; SK_MEMINFO_DROPS + 1];
+        let mut len = size_of_val(&info) as libc::socklen_t;
+        // SAFETY: `info` has room for the `len` bytes that the kernel may write.
+        let result = unsafe {
+            libc::getsockopt(
+                self.fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                SO_MEMINFO,
+                info.as_mut_ptr().cast(),
+                &raw mut len,
+            )
+        };
+        if result == 0 { u64::from(info[SK_MEMINFO_DROPS]) } else { 0 }
+    }
+}
+
+impl AsFd for OuterSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
