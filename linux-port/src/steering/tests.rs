@@ -24,6 +24,7 @@ fn peer(name: &str, endpoint: Option<&str>, allowed: &[&str]) -> Peer {
     };
     Peer {
         name: name.into(),
+        description: None,
         endpoint: endpoint.map(|e| Endpoint { host: host(e), port: 500, nat_port: 4500 }),
         allowed_ips: allowed.iter().map(|a| a.parse().unwrap()).collect(),
         local_ips: vec![],
@@ -53,6 +54,7 @@ fn interface(steering: model::Steering, peers: Vec<Peer>) -> Interface {
         nat_port: 4500,
         steering,
         fwmark: None,
+        tunlink: None,
         killswitch: true,
         state_dir: "/etc/simplevpn".into(),
         peers,
@@ -755,4 +757,45 @@ fn a_thousand_peers_do_not_take_long() {
             println!("{steering:?}, down: {:?}", begin.elapsed());
         }
     });
+}
+
+#[test]
+fn names_are_resolved_under_a_closed_full_tunnel() {
+    for strictness in 0..=2 {
+        within(|| {
+            let (lan, scratch) = (lan(), Scratch::new());
+            sh(&format!("sysctl -qw net.ipv4.conf.lan.rp_filter={strictness}"));
+            lan.run(|| {
+                sh("ip address add 10.0.0.1/24 dev lan; ip address add 192.0.2.53/32 dev lan")
+            });
+            let server = lan.run(|| udp("192.0.2.53:53"));
+            // After a crash: the killswitch is there, and the daemon starts again.
+            start(&policy(&["0.0.0.0/0"]), &scratch);
+            sh("ip link del vpn0");
+            let config = interface(
+                model::Steering::Policy,
+                vec![peer("named", Some("vpn.example.net"), &["0.0.0.0/0"])],
+            );
+            let steering = start(&config, &scratch);
+            let query = |mark: bool| {
+                let socket = udp("0.0.0.0:0");
+                if mark {
+                    socket::setsockopt(&socket, sockopt::Mark, &steering.mark()).unwrap();
+                }
+                let _ = socket.send_to(b"?", "192.0.2.53:53");
+                socket
+            };
+            query(false);
+            assert!(silent(&server), "clear text");
+            let asking = query(true);
+            server.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+            let (_, from) = server.recv_from(&mut [0; 8]).unwrap();
+            server.send_to(b"!", from).unwrap();
+            assert!(hears(&asking), "rp_filter {strictness}");
+            // Why the device has to be there first.
+            sh("ip link del vpn0");
+            server.send_to(b"!", from).unwrap();
+            assert_eq!(heard_within(&asking, 300), strictness == 0);
+        });
+    }
 }
