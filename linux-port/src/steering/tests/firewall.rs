@@ -139,7 +139,7 @@ fn clear_text_from_protected_addresses_is_dropped_and_counted() {
         let config =
             policy(&["10.1.0.0/16", "10.0.0.160/32", "fd00::160/128", "0.0.0.0/0", "::/0"]);
         let service = udp("[::]:7000");
-        let natt = udp("0.0.0.0:4500");
+        let natt = udp("[::]:4500");
         let spoof = |lan: &Neighbour, from: &'static str, to: &'static str| {
             lan.run(move || udp(from).send_to(b"x", to).unwrap());
         };
@@ -148,8 +148,12 @@ fn clear_text_from_protected_addresses_is_dropped_and_counted() {
         let steering = start(&config, &scratch);
         let mut dropped = 0;
         for up in [true, false] {
-            for from in ["10.1.2.3:0", "10.0.0.160:0"] {
-                spoof(&lan, from, "10.0.0.161:7000");
+            for (from, to) in [
+                ("10.1.2.3:0", "10.0.0.161:7000"),
+                ("10.0.0.160:0", "10.0.0.161:7000"),
+                ("[fd00::160]:0", "[fd00::161]:7000"),
+            ] {
+                spoof(&lan, from, to);
                 assert!(silent(&service), "{from}, up: {up}");
                 dropped += 1;
                 assert_eq!(steering.rejected().unwrap().packets, dropped);
@@ -159,8 +163,12 @@ fn clear_text_from_protected_addresses_is_dropped_and_counted() {
                 // ARP cache is empty), and others on the LAN are not concerned.
                 sh("ip neigh flush all");
                 lan.run(|| sh("ip neigh flush all; ip address add 10.0.0.9/24 dev lan"));
-                spoof(&lan, "10.0.0.160:0", "10.0.0.161:4500");
-                assert!(hears(&natt));
+                for (from, to) in
+                    [("10.0.0.160:0", "10.0.0.161:4500"), ("[fd00::160]:0", "[fd00::161]:4500")]
+                {
+                    spoof(&lan, from, to);
+                    assert!(hears(&natt), "{from}");
+                }
                 spoof(&lan, "10.0.0.9:0", "10.0.0.161:7000");
                 assert!(hears(&service));
                 let ours = udp("[fd00::161]:0");
