@@ -277,6 +277,10 @@ impl Steering {
 
     /// Brings the TUN device with this index up, gives it its addresses and leads traffic into it.
     ///
+    /// To be called before names are resolved or peers are heard: as long as the way back to them
+    /// is the killswitch's `unreachable`, reverse path filtering, even if loose, drops what they
+    /// send.
+    ///
     /// # Errors
     /// When the kernel refuses.
     pub fn install(&mut self, device: u32) -> Result<(), Error> {
