@@ -106,7 +106,8 @@ impl Endpoint {
         let len = bytes.len();
         let mut packet = PacketBuf::new(&mut bytes, 0, len)?;
         let (path, traffic_class) = outer::strip(&mut packet)?;
-        if matches!(path, Path::Udp { .. }) && Datagram::classify(packet.as_slice()) != Datagram::Esp
+        if matches!(path, Path::Udp { .. })
+            && Datagram::classify(packet.as_slice()) != Datagram::Esp
         {
             return Err(Discard::Malformed); // IKE, as far as anyone can tell
         }
