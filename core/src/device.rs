@@ -14,10 +14,9 @@ use crate::counters::Discard;
 use crate::crypto::Aead;
 use crate::packet::{HEADROOM, PacketBuf, TAILROOM};
 use crate::path::{Path, Transmit};
-use crate::sealer::Sealed;
 use crate::spd::PeerId;
 use crate::time::Instant;
-use crate::tunnel::Tunnel;
+use crate::tunnel::{Emit, Tunnel};
 
 /// A tunnel with its two queues.
 pub struct EspDevice<'a, A: Aead> {
@@ -25,19 +24,23 @@ pub struct EspDevice<'a, A: Aead> {
     from_wire: PacketBuffer<'a, ()>,
     to_wire: PacketBuffer<'a, Transmit>,
     scratch: &'a mut [u8],
+    fragment: &'a mut [u8],
 }
 
 impl<'a, A: Aead> EspDevice<'a, A> {
     /// A device over `tunnel`. `scratch` takes one packet while it is sealed, so its length sets
-    /// the MTU: [`HEADROOM`] and [`TAILROOM`] less.
+    /// the MTU: [`HEADROOM`] and [`TAILROOM`] less. `fragment` is another one, for the parts of a
+    /// packet that is too big for its path and may be cut. It may be empty when the stack does not
+    /// fragment: all that smoltcp sends otherwise has DF set and is answered with an ICMP error.
     #[must_use]
     pub fn new(
         tunnel: Tunnel<'a, A>,
         from_wire: PacketBuffer<'a, ()>,
         to_wire: PacketBuffer<'a, Transmit>,
         scratch: &'a mut [u8],
+        fragment: &'a mut [u8],
     ) -> EspDevice<'a, A> {
-        EspDevice { tunnel, from_wire, to_wire, scratch }
+        EspDevice { tunnel, from_wire, to_wire, scratch, fragment }
     }
 
     /// The tunnel, to install SAs, read counters and poll events.
@@ -55,8 +58,7 @@ impl<'a, A: Aead> EspDevice<'a, A> {
     /// begins with the ESP header and is overwritten.
     ///
     /// # Errors
-    /// Why the packet was dropped: already counted, but [`Discard::NoRoom`] when the queue is
-    /// full.
+    /// Why the packet was dropped, already counted; [`Discard::NoRoom`] when the queue is full.
     pub fn handle_datagram(
         &mut self,
         now: Instant,
@@ -67,8 +69,8 @@ impl<'a, A: Aead> EspDevice<'a, A> {
         let len = datagram.len();
         let mut packet = PacketBuf::new(datagram, 0, len)?;
         let peer = self.tunnel.inbound(now, from, traffic_class, &mut packet)?;
-        let room = self.from_wire.enqueue(packet.len(), ()).map_err(|_| Discard::NoRoom)?;
-        room.copy_from_slice(packet.as_slice());
+        let queued = enqueue(&mut self.from_wire, (), packet.as_slice());
+        queued.inspect_err(|why| self.tunnel.opener.count_discard(*why))?;
         Ok(peer)
     }
 
@@ -77,7 +79,7 @@ impl<'a, A: Aead> EspDevice<'a, A> {
         if self.to_wire.is_empty() {
             let mut packet = PacketBuf::new(self.scratch, HEADROOM, 0).ok()?;
             let transmit = self.tunnel.poll_transmit(now, &mut packet)?;
-            self.to_wire.enqueue(packet.len(), transmit).ok()?.copy_from_slice(packet.as_slice());
+            enqueue(&mut self.to_wire, transmit, packet.as_slice()).ok()?;
         }
         self.to_wire.dequeue().ok().map(|(transmit, bytes)| (transmit, &*bytes))
     }
@@ -96,8 +98,12 @@ impl phy::RxToken for RxToken<'_, '_> {
 /// Leave to send one packet.
 pub struct TxToken<'t, 'a, A: Aead> {
     tunnel: &'t mut Tunnel<'a, A>,
+    /// Where an ICMP error about the packet goes. A reply that the stack makes while it reads
+    /// gets none: no socket would wait for it.
+    to_stack: Option<&'t mut PacketBuffer<'a, ()>>,
     to_wire: &'t mut PacketBuffer<'a, Transmit>,
     scratch: &'t mut [u8],
+    fragment: &'t mut [u8],
     now: Instant,
 }
 
@@ -105,13 +111,27 @@ impl<A: Aead> TxToken<'_, '_, A> {
     /// Seals the first `len` bytes behind the headroom. What is dropped is counted by the tunnel;
     /// a full queue looks to the stack like a lossy wire.
     fn seal(self, len: usize) -> Result<(), Discard> {
-        let mut packet = PacketBuf::new(self.scratch, HEADROOM, len)?;
-        if let Sealed::Transmit(_, transmit) = self.tunnel.sealer.seal(self.now, &mut packet)? {
-            let room = self.to_wire.enqueue(packet.len(), transmit);
-            room.map_err(|_| Discard::NoRoom)?.copy_from_slice(packet.as_slice());
-        }
-        Ok(())
+        let TxToken { tunnel, mut to_stack, to_wire, scratch, fragment, now } = self;
+        let mut packet = PacketBuf::new(scratch, HEADROOM, len)?;
+        let mut lost = 0;
+        let sealed = tunnel.outbound(now, &mut packet, fragment, |emit| match emit {
+            Emit::Wire(transmit, bytes) => {
+                lost += usize::from(enqueue(to_wire, transmit, bytes).is_err());
+            }
+            Emit::Host(answer) => {
+                let _best_effort = to_stack.as_mut().map(|queue| enqueue(queue, (), answer));
+            }
+        });
+        (0..lost).for_each(|_| tunnel.sealer.count_discard(Discard::NoRoom));
+        sealed
     }
+}
+
+/// Copies `bytes` to the end of `queue`.
+fn enqueue<H>(queue: &mut PacketBuffer<'_, H>, header: H, bytes: &[u8]) -> Result<(), Discard> {
+    let room = queue.enqueue(bytes.len(), header).map_err(|_| Discard::NoRoom)?;
+    room.copy_from_slice(bytes);
+    Ok(())
 }
 
 impl<A: Aead> phy::TxToken for TxToken<'_, '_, A> {
@@ -141,8 +161,9 @@ impl<'a, A: Aead> phy::Device for EspDevice<'a, A> {
             return None;
         }
         let now = Instant::from_millis(timestamp.total_millis().unsigned_abs());
-        let Self { tunnel, from_wire, to_wire, scratch } = self;
-        Some((RxToken(from_wire), TxToken { tunnel, to_wire, scratch, now }))
+        let Self { tunnel, from_wire, to_wire, scratch, fragment } = self;
+        let answer = TxToken { tunnel, to_stack: None, to_wire, scratch, fragment, now };
+        Some((RxToken(from_wire), answer))
     }
 
     fn transmit(&mut self, timestamp: smoltcp::time::Instant) -> Option<Self::TxToken<'_>> {
@@ -150,8 +171,8 @@ impl<'a, A: Aead> phy::Device for EspDevice<'a, A> {
             return None;
         }
         let now = Instant::from_millis(timestamp.total_millis().unsigned_abs());
-        let Self { tunnel, to_wire, scratch, .. } = self;
-        Some(TxToken { tunnel, to_wire, scratch, now })
+        let Self { tunnel, from_wire, to_wire, scratch, fragment } = self;
+        Some(TxToken { tunnel, to_stack: Some(from_wire), to_wire, scratch, fragment, now })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {

@@ -202,6 +202,11 @@ impl<'a, A: Aead> Opener<'a, A> {
         self.peers.get(id.index()).and_then(Option::as_ref)
     }
 
+    /// Counts a packet that its caller dropped, on the way to [`open`](Self::open) or from it.
+    pub fn count_discard(&mut self, why: Discard) {
+        self.discards.count(why);
+    }
+
     /// Packets dropped so far, by reason.
     #[must_use]
     pub fn discards(&self) -> &Discards {

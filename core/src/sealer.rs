@@ -395,6 +395,11 @@ impl<'a, A: Aead> Sealer<'a, A> {
         (0..).map(PeerId).zip(self.peers.iter()).filter_map(|(id, slot)| Some((id, slot.as_ref()?)))
     }
 
+    /// Counts a packet that its caller dropped, on the way to [`seal`](Self::seal) or from it.
+    pub fn count_discard(&mut self, why: Discard) {
+        self.discards.count(why);
+    }
+
     /// Packets dropped so far, by reason.
     #[must_use]
     pub fn discards(&self) -> &Discards {

@@ -80,18 +80,34 @@ impl<'a, A: Aead> Tunnel<'a, A> {
                 }
                 Err(Discard::TooBig)
             }
-            Sealed::Fragment(mtu) => {
-                let mut fragments = Fragments::new(packet.as_slice(), mtu)?;
-                loop {
-                    let room = scratch.get_mut(HEADROOM..).ok_or(Discard::NoRoom)?;
-                    let Some(len) = fragments.next_into(room)? else { return Ok(()) };
-                    let mut fragment = PacketBuf::new(scratch, HEADROOM, len)?;
-                    if let Sealed::Transmit(_, transmit) = self.sealer.seal(now, &mut fragment)? {
-                        emit(Emit::Wire(transmit, fragment.as_slice()));
-                    }
-                }
+            Sealed::Fragment(mtu) => self.outbound_fragments(now, packet, mtu, scratch, emit),
+        }
+    }
+
+    fn outbound_fragments(
+        &mut self,
+        now: Instant,
+        packet: &PacketBuf<'_>,
+        mtu: usize,
+        scratch: &mut [u8],
+        mut emit: impl FnMut(Emit<'_>),
+    ) -> Result<(), Discard> {
+        let fragments = Fragments::new(packet.as_slice(), mtu);
+        let mut fragments = fragments.map_err(|why| self.outbound_dropped(why))?;
+        loop {
+            let fragment = next_fragment(&mut fragments, scratch);
+            let Some(mut fragment) = fragment.map_err(|why| self.outbound_dropped(why))? else {
+                return Ok(());
+            };
+            if let Sealed::Transmit(_, transmit) = self.sealer.seal(now, &mut fragment)? {
+                emit(Emit::Wire(transmit, fragment.as_slice()));
             }
         }
+    }
+
+    fn outbound_dropped(&mut self, why: Discard) -> Discard {
+        self.sealer.count_discard(why);
+        why
     }
 
     /// Takes an ESP packet that came on path `from` with this outer traffic class; opened, it is
@@ -136,3 +152,18 @@ impl<'a, A: Aead> Tunnel<'a, A> {
         self.sealer.discards().merged(self.opener.discards())
     }
 }
+
+/// The next fragment, in `scratch` behind headroom.
+fn next_fragment<'s>(
+    fragments: &mut Fragments<'_>,
+    scratch: &'s mut [u8],
+) -> Result<Option<PacketBuf<'s>>, Discard> {
+    let room = scratch.get_mut(HEADROOM..).ok_or(Discard::NoRoom)?;
+    match fragments.next_into(room)? {
+        Some(len) => PacketBuf::new(scratch, HEADROOM, len).map(Some),
+        None => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests;
