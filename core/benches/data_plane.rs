@@ -104,7 +104,7 @@ impl<A: Suite> Setup<A> {
     fn add(&mut self, peer: u32) {
         let id = PeerId(peer);
         let local = Selectors::ANY;
-        let prefix = in_host_space(self.offset, host(peer)).into();
+        let prefix = in_host_space(self.offset, host(peer));
         let prefix = IpCidr::new(IpAddress::Ipv4(prefix), 24);
         let spi = self.opener.allocate_spi(peer.wrapping_mul(0x9e37_79b9)).unwrap();
         self.sealer.insert_peer(id, OutboundPeer::new(self.offset, local.clone())).unwrap();
