@@ -106,9 +106,14 @@ impl<A: Aead> TxToken<'_, '_, A> {
     /// a full queue looks to the stack like a lossy wire.
     fn seal(self, len: usize) -> Result<(), Discard> {
         let mut packet = PacketBuf::new(self.scratch, HEADROOM, len)?;
-        if let Sealed::Transmit(_, transmit) = self.tunnel.sealer.seal(self.now, &mut packet)? {
-            let room = self.to_wire.enqueue(packet.len(), transmit);
-            room.map_err(|_| Discard::NoRoom)?.copy_from_slice(packet.as_slice());
+        match self.tunnel.sealer.seal(self.now, &mut packet)? {
+            Sealed::Transmit(_, transmit) => {
+                let room = self.to_wire.enqueue(packet.len(), transmit);
+                room.map_err(|_| Discard::NoRoom)?.copy_from_slice(packet.as_slice());
+            }
+            // The stack was told a smaller MTU, or is to be.
+            Sealed::Fragment(_) => self.tunnel.sealer.count(Discard::TooBig),
+            Sealed::TooBig(_) => {}
         }
         Ok(())
     }

@@ -395,6 +395,12 @@ impl<'a, A: Aead> Sealer<'a, A> {
         (0..).map(PeerId).zip(self.peers.iter()).filter_map(|(id, slot)| Some((id, slot.as_ref()?)))
     }
 
+    /// Counts a packet that was dropped on its way to or from [`seal`](Self::seal): one of whose
+    /// fragments could not be made, say.
+    pub fn count(&mut self, why: Discard) {
+        self.discards.count(why);
+    }
+
     /// Packets dropped so far, by reason.
     #[must_use]
     pub fn discards(&self) -> &Discards {

@@ -81,11 +81,12 @@ impl<'a, A: Aead> Tunnel<'a, A> {
                 Err(Discard::TooBig)
             }
             Sealed::Fragment(mtu) => {
-                let mut fragments = Fragments::new(packet.as_slice(), mtu)?;
+                let fragments = Fragments::new(packet.as_slice(), mtu);
+                let mut fragments = fragments.inspect_err(|why| self.sealer.count(*why))?;
                 loop {
-                    let room = scratch.get_mut(HEADROOM..).ok_or(Discard::NoRoom)?;
-                    let Some(len) = fragments.next_into(room)? else { return Ok(()) };
-                    let mut fragment = PacketBuf::new(scratch, HEADROOM, len)?;
+                    let fragment = next_fragment(&mut fragments, scratch);
+                    let fragment = fragment.inspect_err(|why| self.sealer.count(*why))?;
+                    let Some(mut fragment) = fragment else { return Ok(()) };
                     if let Sealed::Transmit(_, transmit) = self.sealer.seal(now, &mut fragment)? {
                         emit(Emit::Wire(transmit, fragment.as_slice()));
                     }
@@ -135,4 +136,14 @@ impl<'a, A: Aead> Tunnel<'a, A> {
     pub fn discards(&self) -> Discards {
         self.sealer.discards().merged(self.opener.discards())
     }
+}
+
+/// The next fragment, with headroom, at the beginning of `scratch`; `None` after the last.
+fn next_fragment<'s>(
+    fragments: &mut Fragments<'_>,
+    scratch: &'s mut [u8],
+) -> Result<Option<PacketBuf<'s>>, Discard> {
+    let room = scratch.get_mut(HEADROOM..).ok_or(Discard::NoRoom)?;
+    let Some(len) = fragments.next_into(room)? else { return Ok(None) };
+    PacketBuf::new(scratch, HEADROOM, len).map(Some)
 }
