@@ -1,3 +1,4 @@
 //! Tests of SimpleVPN that need more than one crate: simulation, labs, interoperability, benchmarks.
 
+pub mod hostile;
 pub mod lab;

@@ -111,7 +111,7 @@ impl<A: Aead> TxToken<'_, '_, A> {
                 let room = self.to_wire.enqueue(packet.len(), transmit);
                 room.map_err(|_| Discard::NoRoom)?.copy_from_slice(packet.as_slice());
             }
-            // The stack was told a smaller MTU, or is to be.
+            // Its fragments would want a second buffer.
             Sealed::Fragment(_) => self.tunnel.sealer.count(Discard::TooBig),
             Sealed::TooBig(_) => {}
         }
