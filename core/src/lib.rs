@@ -38,6 +38,7 @@ pub mod selectors;
 pub mod spd;
 mod table;
 pub mod time;
+mod trace;
 pub mod tunnel;
 pub mod wire;
 

@@ -23,6 +23,7 @@ use crate::sad::{InboundSa, Sad, SadError};
 use crate::selectors::Selectors;
 use crate::spd::{PeerId, Spd, SpdError};
 use crate::time::Instant;
+use crate::trace::debug;
 use crate::wire::esp::{Header, NextHeader};
 
 /// How many events wait at most; a further one is told again later.
@@ -177,11 +178,13 @@ impl<'a, A: Aead> Opener<'a, A> {
     /// # Errors
     /// As [`Sad::insert`].
     pub fn install(&mut self, sa: InboundSa<'a, A>) -> Result<(), SadError> {
+        debug!("peer {}: inbound SA {:#x} installed", sa.peer.0, sa.spi);
         self.sad.insert(sa)
     }
 
     /// Accepts no more packets under this SPI.
     pub fn uninstall(&mut self, spi: u32) -> Option<InboundSa<'a, A>> {
+        debug!("inbound SA {:#x} removed", spi);
         self.sad.remove(spi)
     }
 

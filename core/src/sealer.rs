@@ -24,6 +24,7 @@ use crate::sad::OutboundSa;
 use crate::selectors::Selectors;
 use crate::spd::{PeerId, Spd, SpdError};
 use crate::time::Instant;
+use crate::trace::debug;
 use crate::wire::esp::NextHeader;
 
 /// How many events wait at most; a further one is told again later.
@@ -345,12 +346,14 @@ impl<'a, A: Aead> Sealer<'a, A> {
     ) -> Option<OutboundSa<A>> {
         self.reconsider_keepalives();
         let peer = self.peer_mut(id)?;
+        debug!("peer {}: outbound SA {:#x} in use", id.0, sa.spi);
         peer.announce_below = announce_below;
         peer.sa.replace(sa)
     }
 
     /// Stops sending to the peer.
     pub fn uninstall(&mut self, id: PeerId) -> Option<OutboundSa<A>> {
+        debug!("peer {}: no outbound SA any more", id.0);
         self.peer_mut(id)?.sa.take()
     }
 

@@ -13,6 +13,7 @@ use crate::path::{Path, Transmit};
 use crate::sealer::{Sealed, Sealer, SealerEvent};
 use crate::spd::PeerId;
 use crate::time::Instant;
+use crate::trace::debug;
 
 /// ICMP errors per second on average, and at once.
 const ICMP_PER_SECOND: u32 = 100;
@@ -140,6 +141,7 @@ impl<'a, A: Aead> Tunnel<'a, A> {
     /// The next event. A peer that moved is already answered on its new path.
     pub fn poll_event(&mut self) -> Option<Event> {
         if let Some(OpenerEvent::Moved(peer, path)) = self.opener.poll_event() {
+            debug!("peer {} moved", peer.0);
             self.sealer.set_path(peer, Some(path));
             return Some(Event::Moved(peer, path));
         }
