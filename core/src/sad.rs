@@ -166,8 +166,12 @@ impl<'a, A: Aead> Sad<'a, A> {
     /// The slot is only taken by [`insert`](Self::insert).
     pub fn allocate_spi(&mut self, random: u32) -> Option<u32> {
         let mask = self.slots.len().next_power_of_two() as u32 - 1;
-        let spi = (random & !mask) | self.free_slot()? as u32;
-        if spi >= FIRST_SPI { Some(spi) } else { Some(spi | (mask + 1).max(FIRST_SPI)) }
+        let drawn = (random & !mask) | self.free_slot()? as u32;
+        // Reserved, or that of a foreign SA in another slot: then the next that names this slot.
+        let step = mask.wrapping_add(1).max(FIRST_SPI);
+        let steps = 0..=self.slots.len() as u32 + 1;
+        let mut candidates = steps.map(|n| drawn.wrapping_add(n.wrapping_mul(step)));
+        candidates.find(|spi| *spi >= FIRST_SPI && self.find(*spi).is_none())
     }
 
     fn free_slot(&mut self) -> Option<usize> {
@@ -183,3 +187,6 @@ impl<'a, A: Aead> Sad<'a, A> {
         self.slots.iter().flatten()
     }
 }
+
+#[cfg(test)]
+mod tests;
