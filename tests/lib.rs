@@ -1,4 +1,6 @@
 //! Tests of SimpleVPN that need more than one crate: simulation, labs, interoperability, benchmarks.
 
+pub mod hostile;
 pub mod lab;
+pub mod peers;
 pub mod sim;

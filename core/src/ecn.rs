@@ -44,7 +44,6 @@ impl Ecn {
     pub const fn leaving(inner: Ecn, outer: Ecn) -> Result<Ecn, Discard> {
         match (inner, outer) {
             (Ecn::NotEct, Ecn::Ce) => Err(Discard::Congestion),
-            (Ecn::NotEct, _) => Ok(Ecn::NotEct),
             (_, Ecn::Ce) => Ok(Ecn::Ce),
             (Ecn::Ect0, Ecn::Ect1) => Ok(Ecn::Ect1),
             (inner, _) => Ok(inner),

@@ -265,6 +265,7 @@ mod tests {
         };
         assert_eq!(fragments(&fragment(301, 0, true), 120), Err(Discard::Malformed));
         assert_eq!(fragments(&fragment(300, 65_528, false), 120), Err(Discard::Malformed));
+        assert_eq!(fragments(&fragment(8, 65_528, false), 120), Err(Discard::Malformed));
         assert!(fragments(&fragment(7, 65_528, false), 120).is_ok());
     }
 

@@ -39,8 +39,8 @@ const HOP_LIMIT: u8 = 64;
 ///
 /// # Errors
 /// No answer is due or possible, and the packet is unchanged: [`Discard::TooBig`] if the RFCs
-/// forbid one, [`Discard::Malformed`] if it is no IP packet, [`Discard::NoRoom`] if its headroom
-/// is below 28 (IPv4) or 48 (IPv6) bytes.
+/// forbid one, [`Discard::Malformed`] if it is no IP packet or damaged, [`Discard::NoRoom`] if
+/// its headroom is below 28 (IPv4) or 48 (IPv6) bytes.
 pub fn answer_too_big(packet: &mut PacketBuf<'_>, mtu: usize) -> Result<(), Discard> {
     match ip::version(packet.as_slice()) {
         Some(4) => fragmentation_needed(packet, mtu),
@@ -103,6 +103,9 @@ fn packet_too_big(packet: &mut PacketBuf<'_>, mtu: usize) -> Result<(), Discard>
 
 /// RFC 1812 §4.3.2.7.
 fn may_answer_v4(offending: &Ipv4Packet<&[u8]>) -> Result<bool, Discard> {
+    if !offending.verify_checksum() {
+        return Err(Discard::Malformed);
+    }
     if offending.frag_offset() != 0
         || !is_single_host_v4(offending.src_addr())
         || !is_single_host_v4(offending.dst_addr())
@@ -321,6 +324,13 @@ mod tests {
         assert_eq!(answer(&fragment(8, false), 1300), Err(Discard::TooBig));
         let later = [&[17, 0, 0, 8, 0, 0, 0, 1][..], &[0; 1400]].concat();
         assert_eq!(answer(&samples::ipv6(44, &later), 1300), Err(Discard::TooBig));
+    }
+
+    #[test]
+    fn answers_no_damaged_header() {
+        let mut packet = samples::ipv4(17, &[0; 1400]);
+        packet[8] ^= 1;
+        assert_eq!(answer(&packet, 1300), Err(Discard::Malformed));
     }
 
     #[test]

@@ -46,6 +46,12 @@ impl InboundPeer {
         InboundPeer { offset, local, traffic: Traffic::default(), path: None }
     }
 
+    /// The same peer, with its counters, under another offset and other selectors.
+    #[must_use]
+    pub fn with_policy(self, offset: Offset, local: Selectors) -> InboundPeer {
+        InboundPeer { offset, local, ..self }
+    }
+
     /// Packets and bytes opened, and when the last one was authenticated.
     #[must_use]
     pub fn traffic(&self) -> &Traffic {

@@ -4,7 +4,8 @@
 //! Hosts with an IP stack let it build the outer headers; they need [`strip_ipv4_header`] at
 //! most, since raw IPv4 sockets deliver the header. Outer options and extension headers are
 //! neither made nor, over IPv6, understood; outer fragments are neither made nor reassembled.
-//! [`Fit::Oversize`](crate::pmtu::Fit::Oversize) packets go out with DF like all others.
+//! [`Transmit::oversize`] packets go out without DF over IPv4; over IPv6 they are longer than the
+//! path MTU, and to fragment them (RFC 8200 §4.5) is up to the caller.
 
 use core::net::{IpAddr, SocketAddr};
 
@@ -249,6 +250,18 @@ mod tests {
     }
 
     #[test]
+    fn an_oversize_packet_may_be_fragmented_outside() {
+        for (oversize, flags) in [(false, 0x40), (true, 0)] {
+            let mut bytes = [7; HEADROOM + 100];
+            let mut packet = PacketBuf::new(&mut bytes, HEADROOM, 100).unwrap();
+            let transmit = Transmit { path: paths()[0], traffic_class: 0, len: 100, oversize };
+            prepend(&mut packet, &transmit, 64, 0xbeef).unwrap();
+            assert_eq!(packet.as_slice()[4..8], [0xbe, 0xef, flags, 0]);
+            assert!(Ipv4Packet::new_checked(packet.as_slice()).unwrap().verify_checksum());
+        }
+    }
+
+    #[test]
     fn ipv6_headers_are_right_in_every_field() {
         let wire = prepended(paths()[2], &[7; 100], 0b1011_1001).unwrap();
         assert_eq!(wire[..8], [0x6b, 0x90, 0, 0, 0, 100, 50, 64]);
@@ -344,7 +357,8 @@ mod tests {
         let expected = Ok((path, 0, vec![7; 40]));
         assert_eq!(stripped_by(strip_ipv4_header, &wire), expected);
         assert_eq!(stripped(&wire), expected);
-        for wire in [samples::ipv4(17, &[0; 40]), samples::ipv6(50, &[0; 40])] {
+        let udp = prepended(paths()[1], &[7; 40], 0).unwrap();
+        for wire in [udp, samples::ipv6(50, &[0; 40])] {
             assert_eq!(stripped_by(strip_ipv4_header, &wire), Err(Discard::Malformed));
         }
     }

@@ -64,6 +64,12 @@ impl<A> OutboundPeer<A> {
         }
     }
 
+    /// The same peer, with its SA, path and counters, under another offset and other selectors.
+    #[must_use]
+    pub fn with_policy(self, offset: Offset, local: Selectors) -> OutboundPeer<A> {
+        OutboundPeer { offset, local, ..self }
+    }
+
     /// Where its packets go.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {

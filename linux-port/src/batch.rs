@@ -5,16 +5,16 @@
 //! socket buffer makes the queue wait, and a packet that cannot leave is counted ([`SendDrops`]).
 
 use core::net::{IpAddr, SocketAddr};
-use core::time::Duration;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use simplevpn_core::Transmit;
 use simplevpn_core::packet::{HEADROOM, PacketBuf, TAILROOM};
-use simplevpn_core::{Instant, Transmit};
 
-use crate::clock;
 use crate::cmsg::{Control, Reception};
+use crate::send_drops::{SendDrop, SendDrops, is_remote};
 use crate::sockaddr::SockAddr;
+use crate::socket_option;
 
 /// Largest IP packet, in bytes.
 pub const MAX_PACKET: usize = 65_535;
@@ -89,6 +89,7 @@ pub struct ReceiveBatch {
     iovecs: Box<[libc::iovec]>,
     names: Box<[SockAddr]>,
     controls: Box<[Control<128>]>,
+    received: usize,
 }
 
 impl ReceiveBatch {
@@ -101,6 +102,7 @@ impl ReceiveBatch {
             iovecs: vec![empty_iovec(); count].into_boxed_slice(),
             names: vec![SockAddr::new(); count].into_boxed_slice(),
             controls: vec![Control::new(); count].into_boxed_slice(),
+            received: 0,
         }
     }
 
@@ -110,6 +112,7 @@ impl ReceiveBatch {
     /// Those of `recvmmsg(2)`, except that nothing to read is a batch of none, and errors that
     /// ICMP left behind on the socket are skipped (the error queue tells them).
     pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        self.received = 0;
         // Each attempt takes one pending error off the socket.
         for _ in 0..4 {
             self.prepare();
@@ -125,6 +128,7 @@ impl ReceiveBatch {
                 )
             };
             if let Ok(received) = usize::try_from(received) {
+                self.received = received;
                 return Ok(received);
             }
             let error = io::Error::last_os_error();
@@ -158,7 +162,7 @@ impl ReceiveBatch {
 
     /// One datagram of the batch; `None` if it came without a sender or was longer than a slot.
     pub fn get(&mut self, index: usize) -> Option<Datagram<'_>> {
-        let header = self.headers.get(index)?;
+        let header = self.headers.get(..self.received)?.get(index)?;
         if header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0 {
             return None;
         }
@@ -177,116 +181,6 @@ impl ReceiveBatch {
     }
 }
 
-/// Errors that tell something about the path to some peer, not about the socket.
-fn is_remote(code: i32) -> bool {
-    matches!(
-        code,
-        libc::ECONNREFUSED
-            | libc::EHOSTUNREACH
-            | libc::ENETUNREACH
-            | libc::EHOSTDOWN
-            | libc::ENONET
-            | libc::EMSGSIZE
-            | libc::ENOPROTOOPT
-            | libc::EOPNOTSUPP
-            | libc::EPROTO
-            | libc::EACCES
-    )
-}
-
-macro_rules! send_drops {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
-        /// Why a sealed packet did not leave this machine.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum SendDrop { $($(#[$doc])* $variant,)* }
-
-        impl SendDrop {
-            /// Every reason, in the order of their counters.
-            pub const ALL: &'static [SendDrop] = &[$(SendDrop::$variant,)*];
-
-            /// The counter's name as users see it.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self { $(SendDrop::$variant => $name,)* }
-            }
-        }
-    };
-}
-
-send_drops! {
-    /// The firewall of this machine refused it (`EPERM`).
-    Firewall = "send_firewall",
-    /// There is no route to the peer.
-    Unreachable = "send_unreachable",
-    /// The outer packet is longer than the link's MTU (`EMSGSIZE`).
-    TooBig = "send_too_big",
-    /// The link's queue was full (`ENOBUFS`), or the machine is short of memory.
-    QueueFull = "send_queue_full",
-    /// The socket took no packet for too long.
-    Timeout = "send_timeout",
-    /// No socket of this kind could be opened (IPv6 is off, for one).
-    NoSocket = "send_no_socket",
-    /// Any other error.
-    Other = "send_error",
-}
-
-impl SendDrop {
-    fn from_errno(code: i32) -> SendDrop {
-        match code {
-            libc::EPERM => SendDrop::Firewall,
-            libc::EMSGSIZE => SendDrop::TooBig,
-            libc::ENOBUFS | libc::ENOMEM => SendDrop::QueueFull,
-            code if is_remote(code) || code == libc::ENETDOWN => SendDrop::Unreachable,
-            _ => SendDrop::Other,
-        }
-    }
-}
-
-/// One counter per [`SendDrop`]; tells the log now and then.
-#[derive(Debug, Default)]
-pub struct SendDrops {
-    counts: [u64; SendDrop::ALL.len()],
-    told: [Option<Instant>; SendDrop::ALL.len()],
-}
-
-/// How long the log is spared after a line about a reason to drop.
-const QUIET: Duration = Duration::from_secs(60);
-
-impl SendDrops {
-    /// Counts `packets` dropped packets.
-    pub fn count(&mut self, why: SendDrop, packets: u64) {
-        if let Some(count) = self.counts.get_mut(why as usize) {
-            *count = count.wrapping_add(packets);
-        }
-    }
-
-    /// All counters with their reasons, zeros included.
-    pub fn iter(&self) -> impl Iterator<Item = (SendDrop, u64)> + '_ {
-        SendDrop::ALL.iter().copied().zip(self.counts)
-    }
-
-    fn refused(&mut self, error: &io::Error, to: SocketAddr) {
-        let why = SendDrop::from_errno(error.raw_os_error().unwrap_or(0));
-        self.count(why, 1);
-        // A full queue is everyday life, and an MTU has its own way of being told.
-        if matches!(why, SendDrop::QueueFull | SendDrop::TooBig) {
-            return;
-        }
-        let Some(told) = self.told.get_mut(why as usize) else { return };
-        let now = clock::now();
-        if told.is_none_or(|told| now.saturating_since(told) >= QUIET) {
-            *told = Some(now);
-            match why {
-                SendDrop::Firewall => log::warn!(
-                    "the firewall of this machine refuses packets to {}: allow ESP and UDP-encapsulated ESP in its output",
-                    to.ip()
-                ),
-                _ => log::warn!("cannot send to {}: {error}", to.ip()),
-            }
-        }
-    }
-}
-
 /// A packet in a slot, and how it is to be sent.
 #[derive(Debug, Clone, Copy)]
 pub struct Outgoing {
@@ -296,6 +190,8 @@ pub struct Outgoing {
     pub from: Option<IpAddr>,
     /// DSCP and ECN of the outer header.
     pub traffic_class: u8,
+    /// Whether it exceeds the path's MTU and has to go all the same, in outer fragments.
+    pub oversize: bool,
     /// Where the packet lies.
     pub slot: usize,
     /// Where in the slot it begins, in bytes.
@@ -317,6 +213,7 @@ impl Outgoing {
             to,
             from: (!local.is_unspecified()).then_some(local),
             traffic_class: transmit.traffic_class,
+            oversize: transmit.oversize,
             slot,
             start,
             len: transmit.len,
@@ -418,14 +315,15 @@ impl SendQueue {
             match error.raw_os_error() {
                 Some(libc::EINTR) => {}
                 Some(libc::EAGAIN) => return Flush::Blocked,
-                // The error may be an older packet's, told by ICMP, or the source address may
-                // have gone away: only a second refusal is this packet's own.
-                Some(code) if !retried && (is_remote(code) || is_stale_source(code)) => {
-                    retried = true;
-                    if is_stale_source(code) {
-                        message.outgoing.from = None;
-                        message.write_control();
-                    }
+                // The error may be an older packet's, told by ICMP: only a second refusal is this
+                // packet's own.
+                Some(code) if !retried && is_remote(code) => retried = true,
+                // The wanted source may have gone away: better any other than none.
+                Some(libc::EINVAL | libc::EADDRNOTAVAIL | libc::ENETUNREACH)
+                    if message.outgoing.from.is_some() =>
+                {
+                    message.outgoing.from = None;
+                    message.write_control();
                 }
                 _ => {
                     drops.refused(&error, message.outgoing.to);
@@ -438,31 +336,26 @@ impl SendQueue {
         Flush::Done
     }
 
-    /// One `sendmmsg` of all that waits.
+    /// One `sendmmsg` of what waits, up to where [`Outgoing::oversize`] changes.
     fn send_some(&mut self, socket: BorrowedFd<'_>, slots: &Slots) -> io::Result<()> {
-        let waiting = self.messages.get_mut(self.sent..).unwrap_or_default();
-        let count = waiting.len();
-        let parts = waiting.iter_mut().zip(self.headers.iter_mut().zip(&mut self.iovecs));
-        for (message, (header, iovec)) in parts {
-            let Outgoing { slot, start, len, .. } = message.outgoing;
-            let bytes = slots.get(slot).and_then(|bytes| bytes.get(start..)?.get(..len));
-            let bytes = bytes.unwrap_or_default();
-            *iovec =
-                libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-            let control = message.control.as_slice().len();
-            header.msg_hdr.msg_name = message.name.as_mut_ptr().cast();
-            header.msg_hdr.msg_namelen = message.name_len;
-            header.msg_hdr.msg_iov = iovec;
-            header.msg_hdr.msg_iovlen = 1;
-            header.msg_hdr.msg_control = if control == 0 {
-                core::ptr::null_mut()
-            } else {
-                message.control.as_mut_ptr().cast()
-            };
-            header.msg_hdr.msg_controllen = control as _;
+        let waiting = self.messages.get(self.sent..).unwrap_or_default();
+        let Some(first) = waiting.first().map(|message| message.outgoing) else { return Ok(()) };
+        let alike = |message: &&Message| message.outgoing.oversize == first.oversize;
+        let count = waiting.iter().take_while(alike).count();
+        if !first.oversize {
+            return self.send_run(socket, slots, count);
         }
-        // SAFETY: the first `count` headers were just pointed at names, controls and iovecs that
-        // `self` owns and at packets that `slots` lends; the kernel only reads them. The system
+        socket_option::fragment(socket, first.to.is_ipv4(), true)?;
+        let result = self.send_run(socket, slots, count);
+        socket_option::fragment(socket, first.to.is_ipv4(), false)?;
+        result
+    }
+
+    /// One `sendmmsg` of the next `count` packets.
+    fn send_run(&mut self, socket: BorrowedFd<'_>, slots: &Slots, count: usize) -> io::Result<()> {
+        self.prepare(slots);
+        // SAFETY: the first `count` headers were just pointed by `prepare` at names, controls and iovecs
+        // that `self` owns and at packets that `slots` lends; the kernel only reads them. The system
         // call itself, because musl's function sends the packets one by one.
         let sent = unsafe {
             libc::syscall(
@@ -481,11 +374,31 @@ impl SendQueue {
             Err(_) => Err(io::Error::last_os_error()),
         }
     }
-}
 
-/// What the kernel answers when the wanted source address is not, or no longer, ours.
-fn is_stale_source(code: i32) -> bool {
-    matches!(code, libc::EINVAL | libc::EADDRNOTAVAIL)
+    /// Points the headers at the packets that wait, the next one first.
+    fn prepare(&mut self, slots: &Slots) {
+        let waiting = self.messages.get_mut(self.sent..).unwrap_or_default();
+        let parts = waiting.iter_mut().zip(self.headers.iter_mut().zip(&mut self.iovecs));
+        for (message, (header, iovec)) in parts {
+            let Outgoing { slot, start, len, .. } = message.outgoing;
+            let bytes = slots.get(slot).and_then(|bytes| bytes.get(start..)?.get(..len));
+            debug_assert!(bytes.is_some(), "a packet lies inside its slot");
+            let bytes = bytes.unwrap_or_default();
+            *iovec =
+                libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+            let control = message.control.as_slice().len();
+            header.msg_hdr.msg_name = message.name.as_mut_ptr().cast();
+            header.msg_hdr.msg_namelen = message.name_len;
+            header.msg_hdr.msg_iov = iovec;
+            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_control = if control == 0 {
+                core::ptr::null_mut()
+            } else {
+                message.control.as_mut_ptr().cast()
+            };
+            header.msg_hdr.msg_controllen = control as _;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -499,7 +412,7 @@ mod tests {
     }
 
     fn outgoing(to: SocketAddr, slot: usize, len: usize) -> Outgoing {
-        Outgoing { to, from: None, traffic_class: 0, slot, start: HEADROOM, len }
+        Outgoing { to, from: None, traffic_class: 0, oversize: false, slot, start: HEADROOM, len }
     }
 
     fn fill(slots: &mut Slots, slot: usize, text: &[u8]) {
@@ -541,6 +454,7 @@ mod tests {
         assert!(batch.get(3).is_none());
         assert_eq!(batch.receive(b.as_fd()).unwrap(), 1);
         assert_eq!(batch.receive(b.as_fd()).unwrap(), 0);
+        assert!(batch.get(0).is_none(), "an older batch is gone");
     }
 
     #[test]

@@ -25,9 +25,9 @@ usage:
   simplevpn run FILE [IFACE]      run the interfaces of FILE, or only IFACE
   simplevpn check FILE            check FILE and print what is wrong with it
   simplevpn show [IFACE] [--json] show running interfaces and their peers
-  simplevpn down IFACE            stop IFACE, and open what its killswitch closed
+  simplevpn down IFACE            stop IFACE and open its killswitch
   simplevpn genkey                print a new private key
-  simplevpn pubkey                print the public key of the private key on stdin
+  simplevpn pubkey                read a private key, print its public key
   simplevpn genpsk                print a new preshared key
 
 FILE is UCI text: /etc/config/network on OpenWrt, the output of 'uci export

@@ -417,7 +417,7 @@ mod tests {
         let dir = Dir::new("stall");
         let path = dir.0.clone();
         let mut server = ControlServer::open(&dir.0, "vpn0").unwrap();
-        let stalled: Vec<_> = (0..3 * CLIENTS)
+        let stalled: Vec<_> = (0..CLIENTS + 4)
             .map(|_| {
                 let stream = UnixStream::connect(socket_path(&dir.0, "vpn0")).unwrap();
                 (&stream).write_all(b"sho").unwrap();

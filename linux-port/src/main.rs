@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use simplevpn::cli::{self, Command};
-use simplevpn::{config, keys, logger};
+use simplevpn::{config, daemon, keys, logger};
 
 fn main() -> ExitCode {
     let invocation = match cli::parse(std::env::args_os().skip(1)) {
@@ -22,9 +22,11 @@ fn main() -> ExitCode {
         Command::Pubkey => pubkey(),
         Command::Version => print(concat!("simplevpn ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Help => print(cli::HELP),
-        Command::Run { .. } | Command::Show { .. } | Command::Down { .. } => {
-            complain(cli::FAILURE, "this build can check configurations but has no daemon")
+        Command::Run { file, interface } => run(&file, interface.as_deref()),
+        Command::Show { interface, json } => {
+            print_or_complain(daemon::show(interface.as_deref(), json))
         }
+        Command::Down { interface } => print_or_complain(daemon::down(&interface)),
     }
 }
 
@@ -42,6 +44,22 @@ fn print(text: &str) -> ExitCode {
         Ok(()) => ExitCode::from(cli::OK),
         Err(error) => complain(cli::FAILURE, &format!("cannot write: {error}")),
     }
+}
+
+fn print_or_complain(result: Result<String, String>) -> ExitCode {
+    match result {
+        Ok(text) => print(&text),
+        Err(error) => complain(cli::FAILURE, &error),
+    }
+}
+
+fn run(file: &Path, interface: Option<&str>) -> ExitCode {
+    let Err(error) = daemon::run(file, interface) else { return ExitCode::from(cli::OK) };
+    error.log();
+    ExitCode::from(match error {
+        daemon::Error::Configuration(_) => cli::CONFIGURATION,
+        daemon::Error::Failure(_) => cli::FAILURE,
+    })
 }
 
 fn check(file: &Path) -> ExitCode {

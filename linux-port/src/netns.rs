@@ -105,3 +105,18 @@ impl Neighbour {
         self.run(move || sh(&script));
     }
 }
+
+/// A raw IPv4 socket of this protocol, which waits at most 300 ms.
+pub(crate) fn raw_socket(protocol: i32, local: std::net::Ipv4Addr) -> std::os::fd::OwnedFd {
+    use nix::sys::socket::{SockaddrIn, bind, setsockopt, sockopt::ReceiveTimeout};
+    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+    // SAFETY: no pointers are passed.
+    let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol) };
+    assert!(fd >= 0, "{}", std::io::Error::last_os_error());
+    // SAFETY: `fd` is open and nobody else's.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    setsockopt(&socket, ReceiveTimeout, &nix::sys::time::TimeVal::new(0, 300_000)).expect("time");
+    let local = SockaddrIn::from(std::net::SocketAddrV4::new(local, 0));
+    bind(socket.as_raw_fd(), &local).expect("a local address");
+    socket
+}

@@ -194,6 +194,8 @@ fn run(arguments: &[&str], input: &str) -> Result<Output, Error> {
     for program in ["nft", "/usr/sbin/nft", "/sbin/nft"] {
         match spawn(program, arguments, input) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            // Of a search path with a directory that is closed to us this says nothing.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied && program == "nft" => {}
             result => return result.map_err(Error::Run),
         }
     }
@@ -267,6 +269,17 @@ mod tests {
             let refusal = table.install().unwrap_err().to_string();
             assert!(refusal.starts_with("nft refused: ") && refusal.contains("nowhere"));
             assert!(try_sh("nft list chain inet simplevpn_t-0.1 inbound").0);
+        });
+    }
+
+    #[test]
+    fn a_missing_program_is_named() {
+        within(|| {
+            crate::netns::private_mounts();
+            sh("mount -t tmpfs none /usr/sbin");
+            let error = table().install().unwrap_err();
+            assert!(matches!(error, Error::Missing), "{error}");
+            delete("simplevpn_vpn0").unwrap();
         });
     }
 }

@@ -2,15 +2,17 @@
 //!
 //! Not connected: one socket of each kind serves every peer.
 
-use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use simplevpn_core::packet::PacketBuf;
 use simplevpn_core::{Path, Transmit};
 
-use crate::batch::{Flush, Outgoing, ReceiveBatch, SendDrop, SendDrops, SendQueue, Slots};
+use crate::batch::{Flush, Outgoing, ReceiveBatch, SendQueue, Slots};
 use crate::error_queue::{self, PathError};
+use crate::send_drops::{SendDrop, SendDrops};
+use crate::socket_option::{fragment, set_option};
 
 /// The IP version of outer packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +24,12 @@ pub enum Family {
 }
 
 impl Family {
+    /// The version of an address.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Family {
+        if address.is_ipv4() { Family::V4 } else { Family::V6 }
+    }
+
     /// The address that means any.
     #[must_use]
     pub fn unspecified(self, port: u16) -> SocketAddr {
@@ -48,8 +56,6 @@ pub struct Arrival<'a> {
 /// How much may wait in the kernel to be received, in bytes.
 const RECEIVE_BUFFER: i32 = 2 << 20;
 
-/// `IP_PMTUDISC_PROBE`, the same for IPv6: always DF, and the route cache's MTU is not the judge.
-const PMTUDISC_PROBE: i32 = libc::IP_PMTUDISC_PROBE;
 /// linux/udp.h
 const UDP_NO_CHECK6_RX: i32 = 102;
 
@@ -98,16 +104,18 @@ impl OuterSocket {
             }
             other => other?,
         }
+        fragment(self.fd.as_fd(), self.family == Family::V4, false)?;
         match self.family {
             Family::V4 => {
-                set(libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, PMTUDISC_PROBE)?;
                 set(libc::IPPROTO_IP, libc::IP_RECVERR, 1)?;
                 set(libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
                 set(libc::IPPROTO_IP, libc::IP_RECVTOS, 1)?;
             }
             Family::V6 => {
-                set(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
-                set(libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, PMTUDISC_PROBE)?;
+                // A raw socket has one version anyway, and refuses the option.
+                if udp {
+                    set(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
+                }
                 set(libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1)?;
                 set(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
                 set(libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1)?;
@@ -191,18 +199,4 @@ impl AsFd for OuterSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
-}
-
-fn set_option(fd: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> io::Result<()> {
-    // SAFETY: the kernel reads `size_of::<i32>()` bytes of `value`.
-    let result = unsafe {
-        libc::setsockopt(
-            fd.as_raw_fd(),
-            level,
-            name,
-            (&raw const value).cast(),
-            size_of::<i32>() as libc::socklen_t,
-        )
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -239,7 +239,8 @@ impl SequenceState {
         if self.writer.outstanding > 0 {
             return;
         }
-        let marks_due = self.marks_due(now);
+        // After a failure everything is overdue.
+        let marks_due = self.marks_due(now) || self.failed.is_some();
         let mut job = Job::default();
         for (id, pair) in &self.pairs {
             if pair.end.saturating_sub(pair.next) <= BLOCK / 2 && pair.end < pair.limit {

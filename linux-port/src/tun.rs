@@ -165,7 +165,8 @@ fn explain(name: &str, error: tun::Error) -> String {
             Some(libc::ENOENT) => {
                 "; /dev/net/tun is missing: load the kernel module tun (OpenWrt: kmod-tun)"
             }
-            Some(libc::EPERM | libc::EACCES) => "; it needs root, or CAP_NET_ADMIN",
+            Some(libc::EPERM) => "; it needs root, or CAP_NET_ADMIN",
+            Some(libc::EACCES) => "; this user may not open /dev/net/tun",
             Some(libc::EBUSY) => "; another program has this device open",
             Some(libc::EINVAL) => {
                 "; an interface of another kind has this name, or the name is not a valid one"
@@ -175,4 +176,88 @@ fn explain(name: &str, error: tun::Error) -> String {
         _ => "",
     };
     format!("cannot create the TUN device {name}: {error}{help}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::Slots;
+    use crate::testing::in_namespace;
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::net::UdpSocket;
+    use std::process::Command;
+
+    #[test]
+    fn headers_read_back_in_both_byte_orders() {
+        let header = VnetHeader {
+            flags: 1,
+            gso_type: 4,
+            hdr_len: 54,
+            gso_size: 1400,
+            csum_start: 34,
+            csum_offset: 16,
+        };
+        for little_endian in [true, false] {
+            let bytes = header.emit(little_endian);
+            assert_eq!(VnetHeader::parse(&bytes, little_endian), header);
+        }
+        assert_eq!(header.emit(true)[2..4], [54, 0]);
+    }
+
+    fn ip(arguments: &str) {
+        let status = Command::new("ip").args(arguments.split(' ')).status().unwrap();
+        assert!(status.success(), "ip {arguments}");
+    }
+
+    #[test]
+    fn packets_pass_both_ways_and_the_device_vanishes() {
+        in_namespace("tun::tests::packets_pass_both_ways_and_the_device_vanishes", || {
+            let device = TunDevice::create("io0").unwrap();
+            let refusal = TunDevice::create("io0").unwrap_err();
+            assert!(refusal.contains("another program has this device open"), "{refusal}");
+            let refusal = TunDevice::create("lo").unwrap_err();
+            assert!(refusal.contains("an interface of another kind"), "{refusal}");
+            assert!(TunDevice::create("a-name-that-is-too-long").is_err());
+
+            let header = VnetHeader::default();
+            let down = device.write(&header, &[0x45; 20]).unwrap_err();
+            assert_eq!(down.raw_os_error(), Some(libc::EIO));
+
+            ip("addr add 10.9.0.1/24 dev io0");
+            ip("link set io0 mtu 1400 up");
+            let mut slots = Slots::new(1, 1400);
+            let host = UdpSocket::bind("10.9.0.1:7000").unwrap();
+            host.send_to(b"hello", "10.9.0.2:7000").unwrap();
+            let mut packet = loop {
+                let mut fds = [PollFd::new(device.as_fd(), PollFlags::POLLIN)];
+                assert_eq!(poll(&mut fds, PollTimeout::from(2000u16)).unwrap(), 1);
+                let (header, packet) =
+                    device.read(slots.get_mut(0).unwrap()).unwrap().expect("readable");
+                assert_eq!(header.gso_type, 0);
+                assert_eq!(header.flags & 1, 0, "the checksum is complete");
+                assert_eq!(packet.headroom(), HEADROOM);
+                // The kernel greets the new link with IPv6 packets of its own.
+                if packet.as_slice()[0] >> 4 == 4 {
+                    break packet.as_slice().to_vec();
+                }
+            };
+            assert_eq!((packet.len(), &packet[28..]), (33, b"hello".as_slice()));
+
+            // The same packet the other way round: no sum changes when addresses swap.
+            for at in 12..16 {
+                packet.swap(at, at + 4);
+            }
+            device.write(&header, &packet).unwrap();
+            let mut text = [0; 10];
+            let (len, from) = host.recv_from(&mut text).unwrap();
+            assert_eq!(
+                (&text[..len], from.to_string().as_str()),
+                (b"hello".as_slice(), "10.9.0.2:7000")
+            );
+
+            drop(device);
+            let gone = Command::new("ip").args(["link", "show", "io0"]).output().unwrap();
+            assert!(!gone.status.success(), "the device vanishes with its descriptor");
+        });
+    }
 }

@@ -5,11 +5,11 @@
 
 use core::net::SocketAddr;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 use nix::sys::socket::{SockaddrStorage, bind, getsockname};
 use simplevpn_core::Path;
-use std::os::fd::AsRawFd;
+use simplevpn_core::wire::natt;
 
 use crate::batch::Datagram;
 use crate::outer_socket::{Arrival, Family, OuterSocket};
@@ -58,19 +58,147 @@ pub enum Encapsulated<'a> {
 
 /// Tells ESP, IKE and keepalives apart. `local_port` is the socket's.
 pub fn arrival(mut datagram: Datagram<'_>, local_port: u16) -> Encapsulated<'_> {
-    match datagram.packet.as_slice() {
-        [0xff] => Encapsulated::Keepalive,
-        [0, 0, 0, 0, ..] => match datagram.packet.pull_front(4) {
+    match natt::Datagram::classify(datagram.packet.as_slice()) {
+        natt::Datagram::Keepalive => Encapsulated::Keepalive,
+        natt::Datagram::Malformed => Encapsulated::Malformed,
+        natt::Datagram::Ike(_) => match datagram.packet.pull_front(natt::NON_ESP_MARKER.len()) {
             Ok(()) => Encapsulated::Ike(datagram),
             Err(_) => Encapsulated::Malformed,
         },
-        [_, _, _, _, ..] => {
+        natt::Datagram::Esp => {
             let Datagram { from, local, traffic_class, segment, packet } = datagram;
             let family = if from.is_ipv4() { Family::V4 } else { Family::V6 };
             let local = local.unwrap_or_else(|| family.unspecified(0).ip());
             let path = Path::Udp { local: SocketAddr::new(local, local_port), remote: from };
             Encapsulated::Esp(Arrival { path, traffic_class, segment, packet })
         }
-        _ => Encapsulated::Malformed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::{Flush, MAX_PACKET, ReceiveBatch, Slots};
+    use crate::error_queue::PathProblem;
+    use crate::send_drops::SendDrops;
+    use crate::testing::in_namespace;
+    use simplevpn_core::packet::HEADROOM;
+    use simplevpn_core::{PacketBuf, Transmit};
+    use std::net::UdpSocket;
+
+    fn datagram(bytes: &mut [u8]) -> Datagram<'_> {
+        let len = bytes.len();
+        Datagram {
+            from: "192.0.2.1:4500".parse().unwrap(),
+            local: None,
+            traffic_class: 0,
+            segment: None,
+            packet: PacketBuf::new(bytes, 0, len).unwrap(),
+        }
+    }
+
+    #[test]
+    fn esp_ike_and_keepalives_are_told_apart() {
+        let keepalive = &mut [0xff];
+        assert!(matches!(arrival(datagram(keepalive), 4500), Encapsulated::Keepalive));
+        for short in [&mut [][..], &mut [0xfe], &mut [0, 0, 0], &mut [0xff, 0xff]] {
+            assert!(matches!(arrival(datagram(short), 4500), Encapsulated::Malformed));
+        }
+        let ike = &mut [0, 0, 0, 0, 9, 9];
+        let Encapsulated::Ike(ike) = arrival(datagram(ike), 4500) else { panic!() };
+        assert_eq!(ike.packet.as_slice(), [9, 9]);
+        let esp = &mut b"\0\0\x10\x01text".to_owned();
+        let Encapsulated::Esp(esp) = arrival(datagram(esp), 4500) else { panic!() };
+        assert_eq!(esp.packet.as_slice(), b"\0\0\x10\x01text");
+        let (local, remote) = ("0.0.0.0:4500".parse().unwrap(), "192.0.2.1:4500".parse().unwrap());
+        assert_eq!(esp.path, Path::Udp { local, remote });
+    }
+
+    /// Sends `text` along `path` and returns what was dropped on the way.
+    fn send(socket: &mut OuterSocket, path: Path, traffic_class: u8, text: &[u8]) -> SendDrops {
+        let mut slots = Slots::new(1, MAX_PACKET);
+        slots.get_mut(0).unwrap()[HEADROOM..HEADROOM + text.len()].copy_from_slice(text);
+        let transmit = Transmit { path, traffic_class, len: text.len(), oversize: false };
+        assert!(socket.queue(&transmit, 0, HEADROOM));
+        let mut drops = SendDrops::default();
+        assert_eq!(socket.flush(&slots, &mut drops), Flush::Done);
+        drops
+    }
+
+    #[test]
+    fn packets_keep_source_address_and_traffic_class() {
+        in_namespace("udp_socket::tests::packets_keep_source_address_and_traffic_class", || {
+            for (family, local, remote) in [
+                (Family::V4, "127.0.0.9:4500", "127.0.0.5:4501"),
+                (Family::V6, "[::1]:4500", "[::1]:4501"),
+            ] {
+                let mut a = open(family, 4500, 7, 4).unwrap().unwrap();
+                let b = open(family, 4501, 7, 4).unwrap().unwrap();
+                assert_eq!(local_port(&b).unwrap(), 4501);
+                let taken = open(family, 4501, 7, 4).err().unwrap();
+                assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+                let path =
+                    Path::Udp { local: local.parse().unwrap(), remote: remote.parse().unwrap() };
+                send(&mut a, path, 0xb9, b"\0\0\x10\x01text");
+
+                let mut batch = ReceiveBatch::new(4, 2000);
+                assert_eq!(b.receive(&mut batch).unwrap(), 1);
+                let datagram = batch.get(0).unwrap();
+                let Encapsulated::Esp(esp) = arrival(datagram, 4501) else { panic!() };
+                let back =
+                    Path::Udp { local: remote.parse().unwrap(), remote: local.parse().unwrap() };
+                assert_eq!((esp.path, esp.traffic_class), (back, 0xb9));
+                assert_eq!(esp.packet.as_slice(), b"\0\0\x10\x01text");
+            }
+        });
+    }
+
+    #[test]
+    fn a_refused_packet_is_told_and_does_not_disturb_the_next() {
+        in_namespace(
+            "udp_socket::tests::a_refused_packet_is_told_and_does_not_disturb_the_next",
+            || {
+                let mut a = open(Family::V4, 4500, 0, 4).unwrap().unwrap();
+                let b = UdpSocket::bind("127.0.0.1:4501").unwrap();
+                let to = |port| Path::Udp {
+                    local: "0.0.0.0:4500".parse().unwrap(),
+                    remote: SocketAddr::new([127, 0, 0, 1].into(), port),
+                };
+                // Nobody listens on 9: ICMP leaves an error on the socket.
+                send(&mut a, to(9), 0, b"\0\0\x10\x02text");
+                let drops = send(&mut a, to(4501), 0, b"second");
+                assert!(drops.iter().all(|(_, count)| count == 0), "{drops:?}");
+                let mut buffer = [0; 10];
+                assert_eq!(b.recv(&mut buffer).unwrap(), 6);
+
+                let mut told = Vec::new();
+                a.errors(|error| told.push(error));
+                assert_eq!(told.len(), 1);
+                assert_eq!(told[0].to, "127.0.0.1:9".parse().unwrap());
+                assert_eq!(told[0].spi, Some(0x1002));
+                assert_eq!(told[0].what, PathProblem::Unreachable(libc::ECONNREFUSED));
+
+                send(&mut a, to(9), 0, b"\0\0\x10\x02text");
+                assert_eq!(a.receive(&mut ReceiveBatch::new(1, 100)).unwrap(), 0);
+            },
+        );
+    }
+
+    #[test]
+    fn the_firewalls_refusal_is_counted_by_name() {
+        in_namespace("udp_socket::tests::the_firewalls_refusal_is_counted_by_name", || {
+            let rules = "add table ip t; add chain ip t o { type filter hook output priority 0; }; \
+                         add rule ip t o meta mark 7 udp dport 4501 drop";
+            let nft = std::process::Command::new("nft").arg(rules).status().unwrap();
+            assert!(nft.success());
+            let path = Path::Udp {
+                local: "0.0.0.0:4500".parse().unwrap(),
+                remote: "127.0.0.1:4501".parse().unwrap(),
+            };
+            let mut marked = open(Family::V4, 4500, 7, 4).unwrap().unwrap();
+            let drops = send(&mut marked, path, 0, b"text");
+            let counted: Vec<_> = drops.iter().filter(|&(_, count)| count > 0).collect();
+            assert_eq!(counted, [(crate::send_drops::SendDrop::Firewall, 1)]);
+        });
     }
 }

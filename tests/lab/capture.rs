@@ -22,7 +22,7 @@ pub const NAT_PORT: u16 = 4500;
 /// What a frame is, as far as an eavesdropper can see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// ESP, protocol 50.
+    /// ESP, protocol 50, whole or a fragment.
     Esp,
     /// UDP from or to port 4500.
     UdpEncapsulated,
@@ -34,7 +34,7 @@ pub enum Kind {
     Tcp(u16, u16),
     /// UDP, with its ports.
     Udp(u16, u16),
-    /// A later fragment of a packet of this protocol.
+    /// A later fragment of a packet of this other protocol.
     Fragment(u8),
     /// Another protocol above IP.
     Protocol(u8),
@@ -269,7 +269,7 @@ fn ipv4(packet: &[u8]) -> Option<Seen> {
     let to = Ipv4Addr::from(*packet.get(16..)?.first_chunk::<4>()?);
     let addresses = Some((from.into(), to.into()));
     if u16_at(packet, 6)? & 0x1fff != 0 {
-        return Some((Kind::Fragment(protocol), addresses));
+        return Some((fragment(protocol), addresses));
     }
     let header = usize::from(packet.first()? & 0xf) * 4;
     // IGMP is to IPv4 what MLD is to IPv6.
@@ -291,11 +291,15 @@ fn ipv6(packet: &[u8]) -> Option<Seen> {
     if next == 44 {
         next = *payload.first()?;
         if u16_at(payload, 2)? & 0xfff8 != 0 {
-            return Some((Kind::Fragment(next), addresses));
+            return Some((fragment(next), addresses));
         }
         payload = payload.get(8..)?;
     }
     Some((upper(next, payload)?, addresses))
+}
+
+fn fragment(protocol: u8) -> Kind {
+    if protocol == 50 { Kind::Esp } else { Kind::Fragment(protocol) }
 }
 
 fn upper(protocol: u8, payload: &[u8]) -> Option<Kind> {

@@ -89,9 +89,14 @@ impl Peer {
     }
 
     /// Prefixes behind the peer, separated by spaces, in wire space.
-    pub fn allowed(mut self, prefixes: &str) -> Peer {
-        for prefix in prefixes.split_whitespace() {
-            self.lines.push(format!("\tlist allowed_ips '{prefix}'"));
+    pub fn allowed(self, prefixes: &str) -> Peer {
+        self.list("allowed_ips", prefixes)
+    }
+
+    /// Any list; its values are separated by spaces.
+    pub fn list(mut self, name: &str, values: &str) -> Peer {
+        for value in values.split_whitespace() {
+            self.lines.push(format!("\tlist {name} '{value}'"));
         }
         self
     }
@@ -122,11 +127,16 @@ impl fmt::Display for Vpn {
 /// One end's view of a pair of manually keyed SAs.
 #[derive(Clone)]
 pub struct Keys {
-    cipher: &'static str,
-    spi_in: u32,
-    spi_out: u32,
-    key_in: String,
-    key_out: String,
+    /// The cipher's UCI name.
+    pub cipher: &'static str,
+    /// SPI of what arrives.
+    pub spi_in: u32,
+    /// SPI of what is sent.
+    pub spi_out: u32,
+    /// Key and salt of what arrives, in hexadecimal.
+    pub key_in: String,
+    /// Key and salt of what is sent, in hexadecimal.
+    pub key_out: String,
 }
 
 impl Keys {

@@ -125,7 +125,7 @@ impl Lab {
     /// A switch with a cable to each interface. What is returned is the switch itself: its bridge
     /// is `bridge0`, where an eavesdropper sees every frame that floods, and its ends of the cables
     /// have the names of the machines.
-    pub fn switch<const N: usize>(&self, ports: [Port<'_>; N]) -> Host {
+    pub fn switch<'a>(&self, ports: impl IntoIterator<Item = Port<'a>>) -> Host {
         let switch = self.host(&format!("switch{}", self.hosts.borrow().len()));
         switch.run("ip link add name bridge0 type bridge");
         switch.run("ip link set bridge0 up");

@@ -1,3 +1,17 @@
 //! Labs: the daemon on real packets, in network namespaces. Each opens with its topology.
 
+#![allow(clippy::unwrap_used, reason = "a lab that fails says so by panicking")]
+
+mod fail_closed;
+mod full_tunnel;
+mod kernel_peer;
+mod life;
 mod machinery;
+mod mtu;
+mod nat;
+mod overlap;
+mod peers;
+mod same_subnet;
+mod scapy_peer;
+mod sites;
+mod topology;

@@ -135,6 +135,25 @@ mod tests {
     }
 
     #[test]
+    fn a_view_is_of_its_version_and_within_its_bytes() {
+        let (v4, v6) = (samples::ipv4(17, &[0x60; 40]), samples::ipv6(17, &[0x45; 40]));
+        for (packet, version) in [(&v4, 4), (&v6, 6)] {
+            assert_eq!(self::version(packet), Some(version));
+            assert_eq!(ipv4(packet).is_ok(), version == 4);
+            assert_eq!(ipv6(packet).is_ok(), version == 6);
+            let shorter = &packet[..packet.len() - 1];
+            assert!(ipv4(shorter).is_err() && ipv6(shorter).is_err());
+        }
+        // The other version's nibble over lengths that would do.
+        let mut v4_as_v6 = v4;
+        v4_as_v6[0] = 0x65;
+        assert!(ipv4(&v4_as_v6).is_err());
+        let mut v6_as_v4 = v6;
+        v6_as_v4[0] = 0x40;
+        assert!(ipv6(&v6_as_v4).is_err());
+    }
+
+    #[test]
     fn walks_past_extension_headers() {
         let hop_by_hop = [60, 0, 0, 0, 0, 0, 0, 0];
         let options = [44, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];

@@ -134,7 +134,7 @@ fn peers(
     sections: &[&Section<'_>],
     report: &mut Report,
 ) -> (Vec<Peer>, Vec<Lines>) {
-    if sections.is_empty() {
+    if sections.is_empty() && !interface.is_empty() {
         let message =
             format!("interface '{interface}' has no peers; add config simplevpn_{interface}");
         report.error(options.line(), message);

@@ -252,7 +252,14 @@ impl<'a> Scanner<'a> {
             match byte {
                 b'\'' => self.single_quoted(&mut pieces)?,
                 b'"' => self.double_quoted(&mut pieces)?,
-                b'\\' => self.escaped(&mut pieces),
+                b'\\' => {
+                    self.escaped(&mut pieces);
+                    if pieces.is_empty() && self.peek().is_none_or(is_space) {
+                        let message =
+                            "backslash at the end of a line and nothing after it; remove it";
+                        return Err(Fault::new(self.line, message));
+                    }
+                }
                 b';' => {
                     let message =
                         "';' outside quotes; write one command on a line and quote values";
@@ -310,7 +317,7 @@ impl<'a> Scanner<'a> {
     }
 
     fn end_of_command(&mut self, line: usize) -> Result<(), Fault> {
-        match self.word()?.filter(|word| !word.is_empty()) {
+        match self.word()? {
             None => Ok(()),
             Some(_) => {
                 Err(Fault::new(line, "too many words; put quotes around a value with spaces"))
@@ -430,7 +437,7 @@ mod tests {
 
     #[test]
     fn what_is_refused() {
-        let table: [(&str, usize, &str); 17] = [
+        let table: [(&str, usize, &str); 18] = [
             ("config t\noption a 'x", 2, "single quote without its end; close it with '"),
             ("config t\noption a \"x\n\n", 2, "double quote without its end; close it with \""),
             (
@@ -468,6 +475,11 @@ mod tests {
                 "config t\noption a b; option c d",
                 2,
                 "';' outside quotes; write one command on a line and quote values",
+            ),
+            (
+                "config t\noption a b \\\n \n",
+                3,
+                "backslash at the end of a line and nothing after it; remove it",
             ),
             (
                 "interface t",

@@ -6,6 +6,7 @@
 
 mod message;
 pub mod monitor;
+mod types;
 
 use core::fmt;
 use core::net::IpAddr;
@@ -14,6 +15,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 pub use nix::errno::Errno;
 use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType};
 use smoltcp::wire::IpCidr;
+
+pub use types::{Family, Link, Route, Rule, Target, network};
 
 use message::{Message, Request, attributes, number::*, read_address, read_u8, read_u32};
 
@@ -44,149 +47,6 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
-
-/// IPv4 or IPv6.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Family {
-    /// AF_INET.
-    V4,
-    /// AF_INET6.
-    V6,
-}
-
-impl Family {
-    /// Both.
-    pub const ALL: [Family; 2] = [Family::V4, Family::V6];
-
-    /// The family of a prefix.
-    #[must_use]
-    pub fn of(prefix: &IpCidr) -> Family {
-        match prefix {
-            IpCidr::Ipv4(_) => Family::V4,
-            IpCidr::Ipv6(_) => Family::V6,
-        }
-    }
-
-    fn number(self) -> u8 {
-        match self {
-            Family::V4 => 2,
-            Family::V6 => 10,
-        }
-    }
-
-    fn from_number(number: u8) -> Option<Family> {
-        Family::ALL.into_iter().find(|f| f.number() == number)
-    }
-
-    fn unspecified(self) -> IpAddr {
-        match self {
-            Family::V4 => IpAddr::from([0; 4]),
-            Family::V6 => IpAddr::from([0; 16]),
-        }
-    }
-}
-
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Family::V4 => "IPv4",
-            Family::V6 => "IPv6",
-        })
-    }
-}
-
-/// `prefix` without its host bits.
-#[must_use]
-pub fn network(prefix: &IpCidr) -> IpCidr {
-    match prefix {
-        IpCidr::Ipv4(p) => IpCidr::Ipv4(p.network()),
-        IpCidr::Ipv6(p) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(p.prefix_len())).unwrap_or(0);
-            let bits = u128::from_be_bytes(p.address().octets()) & mask;
-            IpCidr::new(IpAddr::from(bits.to_be_bytes()).into(), p.prefix_len())
-        }
-    }
-}
-
-/// A network device.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
-    /// Its index.
-    pub index: u32,
-    /// Its name.
-    pub name: String,
-    /// Its MTU in bytes.
-    pub mtu: u32,
-    /// Whether it is administratively up.
-    pub up: bool,
-}
-
-/// Where a route leads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Target {
-    /// Out of the device with this index.
-    Device(u32),
-    /// Nowhere: the sender gets "host unreachable".
-    Unreachable,
-}
-
-/// A route of ours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Route {
-    /// Destination, without host bits.
-    pub destination: IpCidr,
-    /// Number of the routing table.
-    pub table: u32,
-    /// Where it leads.
-    pub target: Target,
-    /// Lower wins. IPv6 knows no 0: the kernel makes it 1024.
-    pub metric: u32,
-}
-
-impl fmt::Display for Route {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.target {
-            Target::Device(index) => {
-                let name = nix::net::if_::if_indextoname(index).ok();
-                let name = name.and_then(|n| n.into_string().ok());
-                let name = name.unwrap_or_else(|| format!("#{index}"));
-                write!(f, "{} dev {name}", self.destination)?;
-            }
-            Target::Unreachable => write!(f, "unreachable {}", self.destination)?,
-        }
-        write!(f, " metric {}", self.metric)?;
-        if self.table != TABLE_MAIN { write!(f, " table {}", self.table) } else { Ok(()) }
-    }
-}
-
-/// A policy rule: packets whose mark matches are looked up in a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Rule {
-    /// The family it is for.
-    pub family: Family,
-    /// Its place among the rules; lower comes first.
-    pub priority: u32,
-    /// The rule is for packets whose mark, masked, is *not* this one: `(mark, mask)`.
-    pub not_mark: Option<(u32, u32)>,
-    /// The table.
-    pub table: u32,
-    /// Results with a prefix of at most this length do not count.
-    pub suppress_prefix_len: Option<u32>,
-}
-
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}:", self.family, self.priority)?;
-        if let Some((mark, mask)) = self.not_mark {
-            write!(f, " not fwmark {mark:#x}/{mask:#x}")?;
-        }
-        write!(f, " lookup {}", self.table)?;
-        match self.suppress_prefix_len {
-            Some(len) => write!(f, " suppress_prefixlength {len}"),
-            None => Ok(()),
-        }
-    }
-}
 
 /// A connection to the kernel's routing tables, in the network namespace it was made in.
 #[derive(Debug)]

@@ -20,7 +20,7 @@
 //! throughout, because only prefixes for the tunnel, or default routes behind `main`, are closed.
 //!
 //! Not here: forwarding, masquerading and accepting ESP, which belong to the administrator's
-//! firewall; DNS, see `resolver`.
+//! firewall; DNS, see [`crate::resolver`].
 
 mod firewall;
 mod plan;
@@ -53,14 +53,22 @@ pub enum Mode {
     None,
 }
 
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Mode {
+    /// Its name in the configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
             Mode::Policy => "policy",
             Mode::Route => "route",
             Mode::Offset => "offset",
             Mode::None => "none",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -268,6 +276,10 @@ impl Steering {
     }
 
     /// Brings the TUN device with this index up, gives it its addresses and leads traffic into it.
+    ///
+    /// To be called before names are resolved or peers are heard: as long as the way back to them
+    /// is the killswitch's `unreachable`, reverse path filtering, even if loose, drops what they
+    /// send.
     ///
     /// # Errors
     /// When the kernel refuses.

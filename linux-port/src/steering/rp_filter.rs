@@ -167,7 +167,7 @@ mod tests {
     use crate::netns::{Scratch, sh, within};
 
     fn set_up(all: u8, values: [u8; 3]) {
-        sh("ip link add eth0 type veth peer name eth1; ip tuntap add dev vpn0 mode tun");
+        sh("ip link add eth0 type veth peer name eth1; ip link add vpn0 type veth peer name far");
         for (device, value) in ["eth0", "eth1", "vpn0"].into_iter().zip(values) {
             sh(&format!("sysctl -qw net.ipv4.conf.{device}.rp_filter={value}"));
         }

@@ -1,0 +1,225 @@
+//! The path of a packet through the daemon, both ways.
+//!
+//! TUN to wire: packets are read into slots, sealed there, and sent from there in one batch. When
+//! a socket takes no more, TUN is not read, so that its queue is the buffer. Wire to TUN: a batch
+//! is received, each packet is opened where it lies and written. Neither allocates memory.
+
+use simplevpn_core::fragment::Fragments;
+use simplevpn_core::icmp::{RateLimit, answer_too_big};
+use simplevpn_core::{Discard, HEADROOM, Instant, PacketBuf, Sealed};
+
+use super::outer::{Outer, Which};
+use super::peers::HeapTunnel;
+use crate::batch::{MAX_PACKET, ReceiveBatch, Slots};
+use crate::esp_socket;
+use crate::outer_socket::Arrival;
+use crate::send_drops::SendDrop;
+use crate::tun::{TunDevice, VnetHeader};
+use crate::udp_socket::{self, Encapsulated};
+
+/// Packets handled in one direction before the other gets its turn.
+pub(super) const BATCH: usize = 64;
+/// ICMP errors to the host: per second on average, and at once.
+const ICMP_RATE: (u32, u32) = (100, 50);
+
+/// What is dropped here and nowhere else.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Counters {
+    /// The host did not take an opened packet.
+    pub(super) tun_refused: u64,
+    /// IKE messages: nobody serves them, keys are manual.
+    pub(super) no_ike: u64,
+    /// Datagrams that are no ESP packet.
+    pub(super) malformed: u64,
+}
+
+/// The TUN device, the sockets, and the memory for packets between them.
+pub(super) struct DataPath {
+    pub(super) tun: TunDevice,
+    pub(super) outer: Outer,
+    pub(super) counters: Counters,
+    slots: Slots,
+    /// Slots that hold packets on their way to the wire.
+    used: usize,
+    /// A packet while it is cut into fragments.
+    whole: Box<[u8]>,
+    icmp_limit: RateLimit,
+}
+
+impl DataPath {
+    pub(super) fn new(tun: TunDevice, outer: Outer) -> DataPath {
+        DataPath {
+            tun,
+            outer,
+            counters: Counters::default(),
+            slots: Slots::new(BATCH, MAX_PACKET),
+            used: 0,
+            whole: vec![0; MAX_PACKET].into_boxed_slice(),
+            icmp_limit: RateLimit::new(ICMP_RATE.0, ICMP_RATE.1),
+        }
+    }
+
+    /// Whether TUN may be read: no packet waits for a socket.
+    pub(super) fn is_ready(&self) -> bool {
+        self.used == 0
+    }
+
+    /// Reads a batch from TUN, seals it and sends it.
+    ///
+    /// # Errors
+    /// A sentence, when the device is gone.
+    pub(super) fn outbound(&mut self, tunnel: &mut HeapTunnel, now: Instant) -> Result<(), String> {
+        if !self.is_ready() {
+            return Ok(());
+        }
+        for _ in 0..BATCH {
+            if self.used >= BATCH || !self.seal_next(tunnel, now)? {
+                break;
+            }
+        }
+        self.send(now);
+        Ok(())
+    }
+
+    /// Reads one packet and seals it; `false` if there is none.
+    fn seal_next(&mut self, tunnel: &mut HeapTunnel, now: Instant) -> Result<bool, String> {
+        let slot = self.slots.get_mut(self.used).unwrap_or_default();
+        let read = self.tun.read(slot).map_err(|error| format!("reading from TUN: {error}"))?;
+        let Some((_, mut packet)) = read else { return Ok(false) };
+        match tunnel.sealer.seal(now, &mut packet) {
+            Ok(Sealed::Transmit(_, transmit)) => {
+                self.outer.queue(&transmit, self.used, packet.start());
+                self.used += 1;
+            }
+            Ok(Sealed::TooBig(mtu)) => {
+                if self.icmp_limit.allow(now) && answer_too_big(&mut packet, mtu).is_ok() {
+                    to_host(&self.tun, &packet, &mut self.counters);
+                }
+            }
+            Ok(Sealed::Fragment(mtu)) => {
+                let len = packet.len();
+                if let Some(whole) = self.whole.get_mut(..len) {
+                    whole.copy_from_slice(packet.as_slice());
+                    self.seal_fragments(tunnel, now, len, mtu);
+                }
+            }
+            Err(_) => {} // the sealer has counted it
+        }
+        Ok(true)
+    }
+
+    /// Cuts the packet in `whole` into fragments of at most `mtu` bytes, and seals each.
+    fn seal_fragments(&mut self, tunnel: &mut HeapTunnel, now: Instant, len: usize, mtu: usize) {
+        // Taken for as long as its fragments live, since sending needs the rest of `self`.
+        let whole = core::mem::take(&mut self.whole);
+        if let Ok(mut fragments) = Fragments::new(whole.get(..len).unwrap_or_default(), mtu) {
+            while self.seal_fragment(tunnel, now, &mut fragments) {}
+        }
+        self.whole = whole;
+    }
+
+    /// Seals the next fragment into the next slot; `false` if there is none, or no room.
+    fn seal_fragment(
+        &mut self,
+        tunnel: &mut HeapTunnel,
+        now: Instant,
+        fragments: &mut Fragments<'_>,
+    ) -> bool {
+        if self.used >= BATCH && !self.send(now) {
+            self.outer.drops.count(SendDrop::QueueFull, 1);
+            return false;
+        }
+        let slot = self.slots.get_mut(self.used).unwrap_or_default();
+        let room = slot.get_mut(HEADROOM..).unwrap_or_default();
+        let Ok(Some(len)) = fragments.next_into(room) else { return false };
+        if let Ok(mut packet) = PacketBuf::new(slot, HEADROOM, len)
+            && let Ok(Sealed::Transmit(_, transmit)) = tunnel.sealer.seal(now, &mut packet)
+        {
+            self.outer.queue(&transmit, self.used, packet.start());
+            self.used += 1;
+        }
+        true
+    }
+
+    /// Sends the keepalives that are due.
+    pub(super) fn keepalives(&mut self, tunnel: &mut HeapTunnel, now: Instant) {
+        while self.used < BATCH {
+            let slot = self.slots.get_mut(self.used).unwrap_or_default();
+            let Ok(mut packet) = PacketBuf::new(slot, HEADROOM, 0) else { return };
+            let Some(transmit) = tunnel.poll_transmit(now, &mut packet) else { break };
+            self.outer.queue(&transmit, self.used, packet.start());
+            self.used += 1;
+        }
+        self.send(now);
+    }
+
+    /// Sends what waits, as far as the sockets take it. `true`: every slot is free again.
+    pub(super) fn send(&mut self, now: Instant) -> bool {
+        let free = self.outer.flush(now, &self.slots);
+        self.settle(free)
+    }
+
+    /// Drops what has waited for too long.
+    pub(super) fn give_up(&mut self, now: Instant) {
+        let free = self.outer.give_up(now);
+        self.settle(free);
+    }
+
+    fn settle(&mut self, free: bool) -> bool {
+        if free {
+            self.used = 0;
+        }
+        free
+    }
+
+    /// Receives a batch from one of the sockets, opens it and writes it to TUN. `true`: there
+    /// may be more.
+    pub(super) fn inbound(
+        &mut self,
+        tunnel: &mut HeapTunnel,
+        which: Which,
+        port: u16,
+        batch: &mut ReceiveBatch,
+        now: Instant,
+    ) -> bool {
+        let Some(socket) = self.outer.get(which) else { return false };
+        let received = socket.receive(batch).unwrap_or_else(|error| {
+            log::warn!("receiving: {error}");
+            0
+        });
+        for index in 0..received {
+            let Some(datagram) = batch.get(index) else { break };
+            let arrived = if which.is_udp() {
+                match udp_socket::arrival(datagram, port) {
+                    Encapsulated::Esp(arrival) => Ok(arrival),
+                    Encapsulated::Keepalive => continue,
+                    Encapsulated::Ike(_) => {
+                        self.counters.no_ike += 1;
+                        continue;
+                    }
+                    Encapsulated::Malformed => Err(Discard::Malformed),
+                }
+            } else {
+                esp_socket::arrival(datagram)
+            };
+            match arrived {
+                Ok(arrival) => self.open(tunnel, arrival, now),
+                Err(_) => self.counters.malformed += 1,
+            }
+        }
+        received == BATCH
+    }
+
+    fn open(&mut self, tunnel: &mut HeapTunnel, arrival: Arrival<'_>, now: Instant) {
+        let Arrival { path, traffic_class, mut packet, .. } = arrival;
+        if tunnel.inbound(now, &path, traffic_class, &mut packet).is_ok() {
+            to_host(&self.tun, &packet, &mut self.counters);
+        }
+    }
+}
+
+fn to_host(tun: &TunDevice, packet: &PacketBuf<'_>, counters: &mut Counters) {
+    if tun.write(&VnetHeader::default(), packet.as_slice()).is_err() {
+        counters.tun_refused += 1;
+    }
+}

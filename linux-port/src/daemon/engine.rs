@@ -1,0 +1,468 @@
+//! One tunnel interface at work: the data path, and what its surroundings have to learn from it
+//! and it from them (endpoints, MTU, reserved sequence numbers, a changing network).
+
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+
+use simplevpn_core::{Discards, Event, Instant, Path, PeerId, pmtu};
+
+use super::data_path::{BATCH, DataPath};
+use super::outer::{Outer, Which};
+use super::peers::Peers;
+use crate::config::model::{Encap, Host, Interface, Peer};
+use crate::error_queue::{PathError, PathProblem};
+use crate::netlink::Netlink;
+use crate::netlink::monitor::{Changes, Monitor};
+use crate::outer_socket::Family;
+use crate::resolver::{self, Resolver};
+use crate::sequence_state::SequenceState;
+use crate::steering::{self, Steering, Underlay};
+use crate::tun::TunDevice;
+use crate::{clock, control};
+
+/// What a path is taken to carry until it says otherwise, in bytes.
+const FIRST_PATH_MTU: usize = 1500;
+/// A path MTU that was learned is forgotten after this time (RFC 1191 §6.3).
+const PATH_MTU_AGE: Duration = Duration::from_secs(600);
+/// How often [`Engine::tick`] has something to do.
+const TICK: Duration = Duration::from_secs(1);
+/// Bytes of the outer headers towards a peer of which nothing is known: IPv6 and UDP.
+const LARGEST_OUTER: usize = 48;
+
+/// One interface at work.
+pub(super) struct Engine {
+    pub(super) interface: Interface,
+    pub(super) data: DataPath,
+    pub(super) peers: Peers,
+    pub(super) steering: Steering,
+    pub(super) resolver: Resolver,
+    pub(super) monitor: Monitor,
+    pub(super) since: Instant,
+    pub(super) mtu: u16,
+    /// What the tunnels of earlier configurations have dropped.
+    pub(super) earlier: Discards,
+    state: SequenceState,
+    netlink: Netlink,
+    /// Index of the TUN device.
+    device: u32,
+    ticked: Instant,
+    changed: Changed,
+    /// The last trouble with the surroundings, told once.
+    trouble: Option<String>,
+}
+
+/// What the surroundings have to be told at the next tick.
+#[derive(Debug, Clone, Copy, Default)]
+struct Changed {
+    endpoints: bool,
+    mtu: bool,
+    network: bool,
+}
+
+impl Engine {
+    /// Opens everything for `interface` and leads traffic into it. `restrict` is called when no
+    /// further privileges are needed.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong.
+    pub(super) fn start(
+        interface: Interface,
+        restrict: impl FnOnce() -> Result<(), String>,
+    ) -> Result<Engine, String> {
+        let run_dir = control::run_dir();
+        let mark = steering::mark(interface.fwmark).0;
+        let outer = Outer::open(&interface, mark, BATCH)?;
+        restrict()?;
+        // Whatever can be refused is refused before anything is closed or led anywhere.
+        let mut state = SequenceState::open(&interface.state_dir).map_err(text)?;
+        let (peers, claimed) = Peers::build(&interface.peers, Peers::none(), &mut state);
+        claimed.map_err(text)?;
+        let mtu = interface.mtu.unwrap_or(pmtu::MIN_INNER_V6 as u16);
+        let underlay = underlay(&interface, mtu);
+        let steering = Steering::prepare(&interface, underlay, &run_dir).map_err(text)?;
+        let tun = TunDevice::create(&interface.name)?;
+        let mut netlink = Netlink::open().map_err(text)?;
+        let link = netlink.link(&interface.name).map_err(text)?;
+        let device = link.ok_or("the TUN device has gone away")?.index;
+
+        let mut settings = resolver::Settings::new(mark);
+        settings.device.clone_from(&interface.tunlink);
+        settings.memory = Some(run_dir.join(format!("{}.names", interface.name)));
+        let now = clock::now();
+        let mut engine = Engine {
+            data: DataPath::new(tun, outer),
+            peers,
+            steering,
+            resolver: Resolver::new(settings).map_err(text)?,
+            monitor: Monitor::open().map_err(text)?,
+            since: now,
+            mtu,
+            earlier: Discards::default(),
+            state,
+            netlink,
+            device,
+            ticked: now,
+            changed: Changed { endpoints: true, mtu: true, network: false },
+            trouble: None,
+            interface,
+        };
+        engine.aim_all(now);
+        engine.apply_mtu()?;
+        engine.steering.install(device).map_err(text)?;
+        engine.settle();
+        log::info!(
+            "{}: up; steering {}, mtu {}, peers {}",
+            engine.interface.name,
+            engine.steering.mode(),
+            engine.mtu,
+            engine.peers.list.len()
+        );
+        Ok(engine)
+    }
+
+    /// Goes over to another configuration of the same interface. Peers whose keys are the same
+    /// keep their SAs.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong; what could be applied is applied.
+    pub(super) fn reload(&mut self, interface: Interface, now: Instant) -> Result<(), String> {
+        if interface == self.interface {
+            return Ok(());
+        }
+        let fixed = |i: &Interface| (i.nat_port, i.fwmark, i.tunlink.clone(), i.state_dir.clone());
+        if fixed(&interface) != fixed(&self.interface) {
+            return Err("nat_port, fwmark, tunlink and state_dir change only with a restart; \
+                        the configuration before stays in use"
+                .into());
+        }
+        // First closed: what is protected from now on leaves in clear text no more.
+        let endpoints = self.endpoints().collect();
+        let underlay = Underlay { endpoints, ..underlay(&interface, self.mtu) };
+        self.steering.update(&interface, underlay).map_err(text)?;
+        let previous = core::mem::replace(&mut self.peers, Peers::none());
+        self.earlier = self.earlier.merged(&previous.tunnel.discards());
+        let before: Vec<Peer> = previous.list.iter().map(|peer| peer.config.clone()).collect();
+        let (peers, claimed) = Peers::build(&interface.peers, previous, &mut self.state);
+        self.peers = peers;
+        self.interface = interface;
+        for peer in &before {
+            if let Some(name) = name_of(peer)
+                && !self.interface.peers.iter().any(|other| name_of(other) == Some(name))
+            {
+                self.resolver.forget(name);
+            }
+        }
+        // Whoever is to be reached as before keeps the path that was found.
+        let reach = |peer: &Peer| (peer.endpoint.clone(), peer.encap, peer.keying.clone());
+        for at in 0..self.peers.list.len() {
+            let peer = &self.peers.list[at].config;
+            if !before.iter().any(|old| reach(old) == reach(peer)) {
+                self.aim(at, now);
+            }
+        }
+        self.changed = Changed { endpoints: true, mtu: true, network: false };
+        self.settle();
+        log::info!("{}: reloaded; peers {}", self.interface.name, self.peers.list.len());
+        claimed.map_err(text)
+    }
+
+    /// Ends; with `open`, the killswitch goes too.
+    ///
+    /// # Errors
+    /// A sentence about what could not be undone.
+    pub(super) fn stop(mut self, open: bool) -> Result<(), String> {
+        self.peers.release(&mut self.state);
+        let steering = if open { self.steering.remove() } else { self.steering.leave() };
+        let state = self.state.close();
+        steering.map_err(text)?;
+        state.map_err(text)?;
+        log::info!("{}: down", self.interface.name);
+        Ok(())
+    }
+
+    /// Follows what the tunnel has to tell.
+    pub(super) fn handle_events(&mut self, now: Instant) {
+        while let Some(event) = self.peers.tunnel.poll_event() {
+            match event {
+                Event::Moved(id, path) => self.moved(id, path),
+                Event::Exhausting(_) => {
+                    self.peers.record(&mut self.state);
+                    self.state.tick(now);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// A peer's newest packet came on another path, on which it is answered by now.
+    fn moved(&mut self, id: PeerId, path: Path) {
+        let Some(peer) = self.peers.list.get_mut(id.index()) else { return };
+        let (name, encap) = (&peer.config.name, peer.config.encap);
+        match (encap, path) {
+            (Encap::Esp, Path::Udp { remote, .. }) => {
+                log::warn!("{name}: heard through UDP, answered with raw ESP as configured");
+                let path = esp_path(remote.ip());
+                self.peers.tunnel.sealer.set_path(id, Some(path));
+            }
+            (Encap::Udp, Path::Esp { remote, .. }) => {
+                let port =
+                    peer.config.endpoint.as_ref().map_or(self.interface.nat_port, |e| e.nat_port);
+                log::warn!("{name}: heard as raw ESP, answered through UDP as configured");
+                let path = udp_path(SocketAddr::new(remote, port), self.interface.nat_port);
+                self.peers.tunnel.sealer.set_path(id, Some(path));
+            }
+            (_, Path::Esp { remote, .. }) => log::info!("{name}: heard from {remote}, raw ESP"),
+            (_, Path::Udp { remote, .. }) => log::info!("{name}: heard from {remote}, ESP in UDP"),
+        }
+        peer.mtu_learned = None;
+        self.peers.tunnel.sealer.set_path_mtu(id, FIRST_PATH_MTU);
+        self.changed.endpoints = true;
+        self.changed.mtu = true;
+    }
+
+    /// Learns from ICMP, and from this machine's own links, what paths carry.
+    pub(super) fn handle_path_errors(&mut self, which: Which, now: Instant) {
+        let Some(socket) = self.data.outer.get(which) else { return };
+        let mut errors = Vec::new();
+        socket.errors(|error| errors.push(error));
+        for error in errors {
+            if let PathProblem::Mtu(mtu) = error.what {
+                self.learn_mtu(&error, mtu as usize, now);
+            } else {
+                log::debug!("{}: {} is not reached: {error:?}", self.interface.name, error.to);
+            }
+        }
+    }
+
+    fn learn_mtu(&mut self, error: &PathError, claimed: usize, now: Instant) {
+        for (at, peer) in self.peers.list.iter_mut().enumerate() {
+            let id = PeerId(at as u32);
+            let Some(outbound) = self.peers.tunnel.sealer.peer(id) else { continue };
+            let Some(path) = outbound.path().copied() else { continue };
+            // An error from the network has to quote a packet of ours; one from this machine
+            // quotes nothing.
+            let quoted = error.spi.is_none_or(|spi| outbound.sa().is_some_and(|sa| sa.spi == spi));
+            if path.remote() != error.to.ip() || !quoted {
+                continue;
+            }
+            let learned = pmtu::learn(&path, outbound.path_mtu(), claimed);
+            if learned < outbound.path_mtu() {
+                log::info!("{}: the path carries {learned} bytes", peer.config.name);
+                self.peers.tunnel.sealer.set_path_mtu(id, learned);
+                peer.mtu_learned = Some(now);
+                self.changed.mtu = true;
+            }
+        }
+    }
+
+    /// Follows what the resolver has found.
+    pub(super) fn handle_resolver(&mut self, now: Instant) {
+        self.resolver.handle_timeout(now);
+        self.resolver.handle_readable(now);
+        while let Some(event) = self.resolver.poll_event() {
+            match event {
+                resolver::Event::Resolved { name, .. } => {
+                    for at in 0..self.peers.list.len() {
+                        if name_of(&self.peers.list[at].config) == Some(&name) {
+                            self.aim_at_resolved(at);
+                        }
+                    }
+                }
+                resolver::Event::Failed { name, reason } => {
+                    log::warn!("{}: cannot resolve {name}: {reason}", self.interface.name);
+                }
+            }
+        }
+    }
+
+    /// Notes what others changed about the network.
+    pub(super) fn handle_network(&mut self, now: Instant) {
+        let changes = self.monitor.changes().unwrap_or(Changes {
+            links: true,
+            addresses: true,
+            routes: true,
+        });
+        self.changed.network |= changes.any();
+        if changes.addresses {
+            self.forget_local_addresses();
+        }
+        if changes.any() {
+            for name in self.interface.peers.iter().filter_map(name_of) {
+                if self.resolver.last(name).is_empty() {
+                    self.resolver.watch(name, now);
+                }
+            }
+        }
+    }
+
+    /// Lets routing choose our own address again, as the one in use may be gone.
+    fn forget_local_addresses(&mut self) {
+        for at in 0..self.peers.list.len() {
+            let id = PeerId(at as u32);
+            let path = self.peers.tunnel.sealer.peer(id).and_then(|peer| peer.path()).copied();
+            let path = path.map(|path| match path {
+                Path::Esp { remote, .. } => esp_path(remote),
+                Path::Udp { local, remote } => udp_path(remote, local.port()),
+            });
+            self.peers.tunnel.sealer.set_path(id, path);
+        }
+    }
+
+    /// When [`Engine::tick`] is to be called.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let keepalive = self.peers.tunnel.poll_timeout();
+        let timers = [
+            Some(self.ticked.saturating_add(TICK)),
+            self.data.outer.deadline(),
+            keepalive.filter(|_| self.data.is_ready()),
+            self.resolver.poll_timeout(),
+        ];
+        timers.into_iter().flatten().min()
+    }
+
+    /// Does what time demands.
+    pub(super) fn tick(&mut self, now: Instant) {
+        self.data.give_up(now);
+        if self.data.is_ready() && self.peers.tunnel.poll_timeout().is_some_and(|due| due <= now) {
+            self.data.keepalives(&mut self.peers.tunnel, now);
+        }
+        if self.resolver.poll_timeout().is_some_and(|due| due <= now) {
+            self.handle_resolver(now);
+        }
+        if now.saturating_since(self.ticked) < TICK {
+            return;
+        }
+        self.ticked = now;
+        self.peers.record(&mut self.state);
+        self.state.tick(now);
+        self.peers.extend(&mut self.state);
+        self.forget_old_mtus(now);
+        self.settle();
+    }
+
+    fn forget_old_mtus(&mut self, now: Instant) {
+        for (at, peer) in self.peers.list.iter_mut().enumerate() {
+            if peer.mtu_learned.is_some_and(|at| now.saturating_since(at) >= PATH_MTU_AGE) {
+                peer.mtu_learned = None;
+                self.peers.tunnel.sealer.set_path_mtu(PeerId(at as u32), FIRST_PATH_MTU);
+                self.changed.mtu = true;
+            }
+        }
+    }
+
+    /// Tells the surroundings what has changed since the last tick. Trouble is logged once.
+    fn settle(&mut self) {
+        let changed = core::mem::take(&mut self.changed);
+        let mut results = Vec::new();
+        if changed.mtu {
+            results.push(self.apply_mtu());
+        }
+        if changed.endpoints {
+            let endpoints: Vec<IpAddr> = self.endpoints().collect();
+            results.push(self.steering.set_endpoints(&endpoints).map_err(text));
+        }
+        if changed.network {
+            results.push(self.steering.refresh().map_err(text));
+        }
+        if results.is_empty() {
+            return;
+        }
+        let trouble = results.into_iter().find_map(Result::err);
+        if let Some(trouble) = trouble.as_ref().filter(|now| self.trouble.as_ref() != Some(now)) {
+            log::error!("{}: {trouble}", self.interface.name);
+        }
+        self.trouble = trouble;
+    }
+
+    fn endpoints(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.peers.tunnel.sealer.peers().filter_map(|(_, peer)| Some(peer.path()?.remote()))
+    }
+
+    /// Gives the TUN device the MTU that every peer's path carries, if it is not configured.
+    fn apply_mtu(&mut self) -> Result<(), String> {
+        let carried = self.peers.tunnel.sealer.peers().map(|(_, peer)| {
+            let outer = peer.path().map_or(LARGEST_OUTER, Path::outer_len);
+            pmtu::device_mtu(peer.path_mtu(), outer)
+        });
+        let carried = carried.min().unwrap_or(pmtu::MIN_INNER_V6);
+        let carried = u16::try_from(carried).unwrap_or(u16::MAX);
+        self.mtu = self.interface.mtu.unwrap_or(carried);
+        self.netlink.set_mtu(self.device, self.mtu.into()).map_err(text)?;
+        self.steering.set_mtu(self.mtu).map_err(text)
+    }
+
+    /// Sends every peer's packets where the configuration says.
+    fn aim_all(&mut self, now: Instant) {
+        for at in 0..self.peers.list.len() {
+            self.aim(at, now);
+        }
+    }
+
+    /// Sends a peer's packets where the configuration says, once that is known.
+    fn aim(&mut self, at: usize, now: Instant) {
+        match self.peers.list[at].config.endpoint.as_ref().map(|endpoint| endpoint.host.clone()) {
+            None => {}
+            Some(Host::Address(address)) => self.aim_at(at, address),
+            Some(Host::Name(name)) => {
+                self.resolver.watch(&name, now);
+                self.aim_at_resolved(at);
+            }
+        }
+    }
+
+    /// Sends a peer's packets to where its name leads, unless they go to one of its addresses.
+    fn aim_at_resolved(&mut self, at: usize) {
+        let Some(name) = name_of(&self.peers.list[at].config) else { return };
+        let addresses = self.resolver.last(name);
+        let path = self.peers.tunnel.sealer.peer(PeerId(at as u32)).and_then(|peer| peer.path());
+        if path.is_some_and(|path| addresses.contains(&path.remote())) {
+            return;
+        }
+        let reachable =
+            addresses.iter().find(|address| self.data.outer.serves(Family::of(**address)));
+        if let Some(address) = reachable.copied() {
+            log::info!("{}: {name} is {address}", self.peers.list[at].config.name);
+            self.aim_at(at, address);
+        }
+    }
+
+    fn aim_at(&mut self, at: usize, address: IpAddr) {
+        let config = &self.peers.list[at].config;
+        let port = config.endpoint.as_ref().map_or(self.interface.nat_port, |e| e.nat_port);
+        let path = match config.encap {
+            Encap::Udp => udp_path(SocketAddr::new(address, port), self.interface.nat_port),
+            Encap::Auto | Encap::Esp => esp_path(address),
+        };
+        let id = PeerId(at as u32);
+        self.peers.tunnel.sealer.set_path(id, Some(path));
+        self.peers.tunnel.sealer.set_path_mtu(id, FIRST_PATH_MTU);
+        self.changed.endpoints = true;
+        self.changed.mtu = true;
+    }
+}
+
+fn text(error: impl core::fmt::Display) -> String {
+    error.to_string()
+}
+
+/// The name under which a peer is reached, if it is not an address.
+fn name_of(peer: &Peer) -> Option<&str> {
+    match &peer.endpoint.as_ref()?.host {
+        Host::Name(name) => Some(name),
+        Host::Address(_) => None,
+    }
+}
+
+fn underlay(interface: &Interface, mtu: u16) -> Underlay {
+    Underlay { ports: vec![interface.nat_port], endpoints: Vec::new(), mtu }
+}
+
+/// Raw ESP to `remote`; routing chooses our address.
+fn esp_path(remote: IpAddr) -> Path {
+    Path::Esp { local: Family::of(remote).unspecified(0).ip(), remote }
+}
+
+/// ESP in UDP to `remote`; routing chooses our address.
+fn udp_path(remote: SocketAddr, port: u16) -> Path {
+    Path::Udp { local: Family::of(remote.ip()).unspecified(port), remote }
+}

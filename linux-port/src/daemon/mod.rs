@@ -1,0 +1,408 @@
+//! The daemon: one process, one thread, one event loop for all interfaces it serves.
+//!
+//! SIGTERM and SIGINT end it and leave the killswitch closed; SIGHUP reads the configuration
+//! again; `simplevpn down`, through the control socket, ends an interface and opens its
+//! killswitch. What needs more than CAP_NET_ADMIN and CAP_NET_RAW happens before the loop.
+
+mod data_path;
+mod engine;
+mod outer;
+mod peers;
+mod report;
+
+use core::time::Duration;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use simplevpn_core::Instant;
+
+use crate::batch::{MAX_PACKET, ReceiveBatch};
+use crate::config::model::Interface;
+use crate::config::{self, Diagnostic};
+use crate::control::{self, ControlServer, Request};
+use crate::{clock, privileges, status, steering};
+use data_path::BATCH;
+use engine::Engine;
+use outer::Which;
+
+/// Why the daemon ends.
+#[derive(Debug)]
+pub enum Error {
+    /// The configuration has errors.
+    Configuration(Vec<Diagnostic>),
+    /// Something else; a sentence.
+    Failure(String),
+}
+
+impl From<String> for Error {
+    fn from(what: String) -> Error {
+        Error::Failure(what)
+    }
+}
+
+impl From<Errno> for Error {
+    fn from(error: Errno) -> Error {
+        Error::Failure(format!("event loop: {error}"))
+    }
+}
+
+/// What an event is about: the low byte of its token; the rest is the interface's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Tun,
+    Outer(Which),
+    Control,
+    Resolver,
+    Monitor,
+}
+
+const SOURCES: [Source; 8] = [
+    Source::Tun,
+    Source::Outer(Which::EspV4),
+    Source::Outer(Which::EspV6),
+    Source::Outer(Which::UdpV4),
+    Source::Outer(Which::UdpV6),
+    Source::Control,
+    Source::Resolver,
+    Source::Monitor,
+];
+const SIGNALS: u64 = u64::MAX;
+
+fn token(number: u64, source: Source) -> u64 {
+    let at = SOURCES.iter().position(|other| *other == source).unwrap_or(0);
+    number << 8 | at as u64
+}
+
+/// An interface being served.
+struct Served {
+    number: u64,
+    engine: Engine,
+    control: ControlServer,
+    /// Whether its descriptors' interest was changed because a socket was full.
+    congested: bool,
+}
+
+impl Served {
+    fn descriptor(&self, source: Source) -> Option<BorrowedFd<'_>> {
+        Some(match source {
+            Source::Tun => self.engine.data.tun.as_fd(),
+            Source::Outer(which) => self.engine.data.outer.get(which)?.as_fd(),
+            Source::Control => self.control.as_fd(),
+            Source::Resolver => self.engine.resolver.as_fd(),
+            Source::Monitor => self.engine.monitor.as_fd(),
+        })
+    }
+
+    /// What to wait for: TUN only while there is room for its packets, a socket's room only
+    /// while packets wait for it.
+    fn interest(&self, source: Source) -> EpollFlags {
+        match source {
+            Source::Tun if !self.engine.data.is_ready() => EpollFlags::empty(),
+            Source::Outer(which) if self.engine.data.outer.waits(which) => {
+                EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT
+            }
+            _ => EpollFlags::EPOLLIN,
+        }
+    }
+}
+
+struct Daemon {
+    file: PathBuf,
+    only: Option<String>,
+    epoll: Epoll,
+    signals: SignalFd,
+    served: Vec<Served>,
+    next_number: u64,
+    batch: ReceiveBatch,
+}
+
+/// `simplevpn run`: serves the interfaces of `file`, or only one of them, until it is told to end.
+///
+/// # Errors
+/// Why it could not start, or had to end.
+pub fn run(file: &Path, only: Option<&str>) -> Result<(), Error> {
+    privileges::check()?;
+    let interfaces = load(file, only)?;
+    // Blocked before any thread starts, so that every thread blocks them.
+    let mut wanted = SigSet::empty();
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().for_each(|s| wanted.add(s));
+    wanted.thread_block()?;
+    let signals = SignalFd::with_flags(&wanted, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+    epoll.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))?;
+    let mut daemon = Daemon {
+        file: file.to_owned(),
+        only: only.map(str::to_owned),
+        epoll,
+        signals,
+        served: Vec::new(),
+        next_number: 0,
+        batch: ReceiveBatch::new(BATCH, MAX_PACKET),
+    };
+    let result = daemon.start(interfaces).and_then(|()| daemon.serve());
+    for served in daemon.served.drain(..) {
+        if let Err(error) = served.engine.stop(false) {
+            log::error!("{error}");
+        }
+    }
+    result
+}
+
+/// Reads the configuration; its warnings go to the log.
+fn load(file: &Path, only: Option<&str>) -> Result<Vec<Interface>, Error> {
+    let loaded = config::load(file).map_err(Error::Configuration)?;
+    loaded.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+    let mut interfaces = loaded.interfaces;
+    if let Some(only) = only {
+        interfaces.retain(|interface| interface.name == only);
+        if interfaces.is_empty() {
+            return Err(Error::Failure(format!(
+                "{} has no interface '{only}' of proto 'simplevpn' that is not disabled",
+                file.display()
+            )));
+        }
+    }
+    Ok(interfaces)
+}
+
+impl Daemon {
+    fn start(&mut self, interfaces: Vec<Interface>) -> Result<(), Error> {
+        let mut left = interfaces.len();
+        for interface in interfaces {
+            left -= 1;
+            let last = left == 0;
+            self.add(interface, || match last {
+                true => privileges::restrict().map_err(|error| format!("privileges: {error}")),
+                false => Ok(()),
+            })?;
+        }
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        interface: Interface,
+        restrict: impl FnOnce() -> Result<(), String>,
+    ) -> Result<(), Error> {
+        let name = interface.name.clone();
+        // The lock beside the control socket comes first: one daemon for each interface.
+        let control = ControlServer::open(&control::run_dir(), &name)?;
+        let engine = Engine::start(interface, restrict).map_err(|e| format!("{name}: {e}"))?;
+        let number = self.next_number;
+        self.next_number += 1;
+        let served = Served { number, engine, control, congested: false };
+        for source in SOURCES {
+            if let Some(descriptor) = served.descriptor(source) {
+                let event = EpollEvent::new(served.interest(source), token(number, source));
+                self.epoll.add(descriptor, event)?;
+            }
+        }
+        self.served.push(served);
+        Ok(())
+    }
+
+    fn serve(&mut self) -> Result<(), Error> {
+        let mut events = [EpollEvent::empty(); 32];
+        while !self.served.is_empty() {
+            let count = match self.epoll.wait(&mut events, self.timeout()) {
+                Err(Errno::EINTR) => 0,
+                other => other?,
+            };
+            let now = clock::now();
+            for event in events.iter().take(count) {
+                if event.data() == SIGNALS {
+                    if self.handle_signals(now) {
+                        return Ok(());
+                    }
+                } else {
+                    self.handle(event, now)?;
+                }
+            }
+            for served in &mut self.served {
+                if served.engine.deadline().is_some_and(|deadline| deadline <= now) {
+                    served.engine.tick(now);
+                }
+                served.engine.handle_events(now);
+                adjust(&self.epoll, served)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn timeout(&self) -> EpollTimeout {
+        let deadline = self.served.iter().filter_map(|served| served.engine.deadline()).min();
+        let Some(deadline) = deadline else { return EpollTimeout::NONE };
+        let wait = deadline.saturating_since(clock::now()).min(Duration::from_secs(60));
+        EpollTimeout::try_from(wait).unwrap_or(EpollTimeout::ZERO)
+    }
+
+    fn handle(&mut self, event: &EpollEvent, now: Instant) -> Result<(), Error> {
+        let number = event.data() >> 8;
+        let Some(source) = SOURCES.get((event.data() & 0xff) as usize) else { return Ok(()) };
+        let Some(at) = self.served.iter().position(|served| served.number == number) else {
+            return Ok(());
+        };
+        let Served { engine, control, .. } = &mut self.served[at];
+        match *source {
+            Source::Tun => engine.data.outbound(&mut engine.peers.tunnel, now)?,
+            Source::Outer(which) => {
+                let flags = event.events();
+                if flags.contains(EpollFlags::EPOLLERR) {
+                    engine.handle_path_errors(which, now);
+                }
+                if flags.contains(EpollFlags::EPOLLOUT) {
+                    engine.data.send(now);
+                }
+                let port = engine.interface.nat_port;
+                let tunnel = &mut engine.peers.tunnel;
+                engine.data.inbound(tunnel, which, port, &mut self.batch, now);
+            }
+            Source::Control => {
+                let down = control.serve(|request| {
+                    let status = engine.status(now);
+                    if request == Request::ShowJson { status.to_json() } else { status.to_string() }
+                });
+                if down {
+                    self.down(at)?;
+                }
+            }
+            Source::Resolver => engine.handle_resolver(now),
+            Source::Monitor => engine.handle_network(now),
+        }
+        Ok(())
+    }
+
+    /// Ends an interface for good, and tells who asked for it.
+    fn down(&mut self, at: usize) -> Result<(), Error> {
+        let Served { engine, control, .. } = self.served.remove(at);
+        let name = engine.interface.name.clone();
+        engine.stop(true)?;
+        control.finish(&format!("{name} is down\n"));
+        Ok(())
+    }
+
+    /// `true`: the daemon is to end.
+    fn handle_signals(&mut self, now: Instant) -> bool {
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            match Signal::try_from(signal.ssi_signo.cast_signed()) {
+                Ok(Signal::SIGHUP) => self.reload(now),
+                _ => return true,
+            }
+        }
+        false
+    }
+
+    /// Reads the configuration again. With errors in it, the one before stays in use.
+    fn reload(&mut self, now: Instant) {
+        let interfaces = match load(&self.file, self.only.as_deref()) {
+            Ok(interfaces) => interfaces,
+            Err(error) => {
+                log::error!("not reloaded, the configuration before stays in use:");
+                error.log();
+                return;
+            }
+        };
+        for at in (0..self.served.len()).rev() {
+            let name = &self.served[at].engine.interface.name;
+            if !interfaces.iter().any(|interface| interface.name == *name)
+                && let Err(error) = self.down(at)
+            {
+                error.log();
+            }
+        }
+        for interface in interfaces {
+            let known = |served: &&mut Served| served.engine.interface.name == interface.name;
+            let result = match self.served.iter_mut().find(known) {
+                Some(served) => served.engine.reload(interface, now).map_err(Error::from),
+                None => self.add(interface, || Ok(())),
+            };
+            if let Err(error) = result {
+                error.log();
+            }
+        }
+    }
+}
+
+/// Waits for what the interface's sockets and device need now.
+fn adjust(epoll: &Epoll, served: &mut Served) -> Result<(), Error> {
+    let congested = !served.engine.data.is_ready();
+    if congested || served.congested {
+        for source in SOURCES {
+            if let (Source::Tun | Source::Outer(_), Some(descriptor)) =
+                (source, served.descriptor(source))
+            {
+                let interest = served.interest(source);
+                epoll.modify(
+                    descriptor,
+                    &mut EpollEvent::new(interest, token(served.number, source)),
+                )?;
+            }
+        }
+    }
+    served.congested = congested;
+    Ok(())
+}
+
+impl Error {
+    /// Tells the log.
+    pub fn log(&self) {
+        match self {
+            Error::Configuration(errors) => errors.iter().for_each(|error| log::error!("{error}")),
+            Error::Failure(what) => log::error!("{what}"),
+        }
+    }
+}
+
+/// `simplevpn show`: the state of `only`, or of every interface that is served.
+///
+/// # Errors
+/// A sentence, if there is nobody to ask.
+pub fn show(only: Option<&str>, json: bool) -> Result<String, String> {
+    let dir = control::run_dir();
+    let names = match only {
+        Some(name) => vec![name.to_owned()],
+        None => control::interfaces(&dir)
+            .map_err(|error| format!("cannot read {}: {error}", dir.display()))?,
+    };
+    let request = if json { Request::ShowJson } else { Request::Show };
+    let mut answers = Vec::new();
+    for name in names {
+        match control::ask(&dir, &name, request) {
+            Ok(answer) => answers.push(answer),
+            // The socket of a daemon that was killed.
+            Err(error) if only.is_none() && is_nobody(&error) => {}
+            Err(error) if is_nobody(&error) => {
+                return Err(format!("{name} is not running (no daemon serves it)"));
+            }
+            Err(error) => return Err(format!("{name}: {error}")),
+        }
+    }
+    Ok(match (json, only) {
+        (true, None) => status::join_json(&answers),
+        _ => answers.join("\n"),
+    })
+}
+
+/// `simplevpn down`: ends the interface if it is served, and opens its killswitch in any case.
+///
+/// # Errors
+/// A sentence about what could not be undone.
+pub fn down(name: &str) -> Result<String, String> {
+    let dir = control::run_dir();
+    match control::ask(&dir, name, Request::Down) {
+        Ok(answer) => Ok(answer),
+        Err(error) if is_nobody(&error) || error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            steering::down(name, &dir).map_err(|error| error.to_string())?;
+            Ok(format!("{name} was not running; nothing of it is left\n"))
+        }
+        Err(error) => Err(format!("{name}: {error}")),
+    }
+}
+
+fn is_nobody(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused)
+}

@@ -1,0 +1,148 @@
+//! The outer sockets of one interface: raw ESP and UDP, IPv4 and IPv6, used as one.
+
+use core::time::Duration;
+use std::os::fd::AsFd;
+
+use nix::sys::socket::{setsockopt, sockopt};
+use simplevpn_core::{Instant, Path, Transmit};
+
+use crate::batch::{Flush, Slots};
+use crate::config::model::Interface;
+use crate::outer_socket::{Family, OuterSocket};
+use crate::send_drops::{SendDrop, SendDrops};
+use crate::{esp_socket, udp_socket};
+
+/// How long packets wait for a socket that takes none before they are dropped.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// Which of the sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    EspV4,
+    EspV6,
+    UdpV4,
+    UdpV6,
+}
+
+impl Which {
+    pub(super) const ALL: [Which; 4] = [Which::EspV4, Which::EspV6, Which::UdpV4, Which::UdpV6];
+
+    fn of(path: &Path) -> Which {
+        match (path, Family::of(path.remote())) {
+            (Path::Esp { .. }, Family::V4) => Which::EspV4,
+            (Path::Esp { .. }, Family::V6) => Which::EspV6,
+            (Path::Udp { .. }, Family::V4) => Which::UdpV4,
+            (Path::Udp { .. }, Family::V6) => Which::UdpV6,
+        }
+    }
+
+    pub(super) fn is_udp(self) -> bool {
+        matches!(self, Which::UdpV4 | Which::UdpV6)
+    }
+}
+
+/// The sockets; one that the kernel does not offer is missing.
+pub(super) struct Outer {
+    sockets: [Option<OuterSocket>; 4],
+    /// Since when a socket takes no more.
+    blocked: Option<Instant>,
+    pub(super) drops: SendDrops,
+}
+
+impl Outer {
+    /// Opens the sockets of `interface`, whose queues hold `batch` packets.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong and what would help.
+    pub(super) fn open(interface: &Interface, mark: u32, batch: usize) -> Result<Outer, String> {
+        let port = interface.nat_port;
+        let opened = Which::ALL.map(|which| {
+            let family = match which {
+                Which::EspV4 | Which::UdpV4 => Family::V4,
+                Which::EspV6 | Which::UdpV6 => Family::V6,
+            };
+            if which.is_udp() {
+                udp_socket::open(family, port, mark, batch).map_err(|error| {
+                    format!("cannot open UDP port {port}: {error}{}", busy(&error))
+                })
+            } else {
+                esp_socket::open(family, mark, batch)
+                    .map_err(|error| format!("cannot open a socket for ESP: {error}"))
+            }
+        });
+        let mut sockets = [const { None }; 4];
+        for (socket, opened) in sockets.iter_mut().zip(opened) {
+            *socket = opened?;
+            if let (Some(socket), Some(device)) = (socket, &interface.tunlink) {
+                setsockopt(&socket.as_fd(), sockopt::BindToDevice, &device.into())
+                    .map_err(|error| format!("cannot bind to tunlink '{device}': {error}"))?;
+            }
+        }
+        Ok(Outer { sockets, blocked: None, drops: SendDrops::default() })
+    }
+
+    pub(super) fn get(&self, which: Which) -> Option<&OuterSocket> {
+        self.sockets.get(which as usize).and_then(Option::as_ref)
+    }
+
+    /// Lets a sealed packet wait for [`Outer::flush`]; without room or socket it is dropped.
+    pub(super) fn queue(&mut self, transmit: &Transmit, slot: usize, start: usize) {
+        match self.sockets.get_mut(Which::of(&transmit.path) as usize) {
+            Some(Some(socket)) => {
+                if !socket.queue(transmit, slot, start) {
+                    self.drops.count(SendDrop::QueueFull, 1);
+                }
+            }
+            _ => self.drops.count(SendDrop::NoSocket, 1),
+        }
+    }
+
+    /// Sends what waits. `true`: every slot is free again.
+    pub(super) fn flush(&mut self, now: Instant, slots: &Slots) -> bool {
+        let mut blocked = false;
+        for socket in self.sockets.iter_mut().flatten().filter(|socket| !socket.is_idle()) {
+            blocked |= socket.flush(slots, &mut self.drops) == Flush::Blocked;
+        }
+        self.blocked = blocked.then(|| self.blocked.unwrap_or(now));
+        !blocked
+    }
+
+    /// Drops what has waited for too long. `true`: every slot is free again.
+    pub(super) fn give_up(&mut self, now: Instant) -> bool {
+        if self.deadline().is_some_and(|deadline| now >= deadline) {
+            self.sockets.iter_mut().flatten().for_each(|socket| socket.abandon(&mut self.drops));
+            self.blocked = None;
+        }
+        self.blocked.is_none()
+    }
+
+    /// When to call [`Outer::give_up`].
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.blocked.map(|since| since.saturating_add(PATIENCE))
+    }
+
+    /// Whether packets wait in this socket for it to become writable.
+    pub(super) fn waits(&self, which: Which) -> bool {
+        self.get(which).is_some_and(|socket| !socket.is_idle())
+    }
+
+    /// Whether packets of this IP version can be sent at all.
+    pub(super) fn serves(&self, family: Family) -> bool {
+        self.sockets.iter().flatten().any(|socket| socket.family() == family)
+    }
+
+    /// Packets that the kernel dropped because we did not read them in time.
+    pub(super) fn overflows(&self) -> u64 {
+        self.sockets.iter().flatten().map(OuterSocket::overflows).sum()
+    }
+}
+
+fn busy(error: &std::io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EADDRINUSE) => {
+            "; another program (another IPsec daemon?) has it: stop that, or set nat_port"
+        }
+        Some(libc::EACCES) => "; ports below 1024 need CAP_NET_BIND_SERVICE at start",
+        _ => "",
+    }
+}

@@ -1,0 +1,249 @@
+//! From configured peers to a tunnel with policies and SAs: at start, and anew at each reload.
+//!
+//! A reload builds a second tunnel of the right size and moves over what did not change: a peer
+//! whose keys are the same keeps its SAs, its path and its counters. Manual keying only.
+
+use std::collections::HashMap;
+
+use simplevpn_core::crypto::SALT_LEN;
+use simplevpn_core::esp::{OutboundSequence, ReplayWindow, window_storage};
+use simplevpn_core::sad::{InboundSa, OutboundSa, Sad};
+use simplevpn_core::{
+    InboundPeer, Instant, Offset, Opener, OutboundPeer, PeerId, Sealer, Selectors, Spd, Tunnel,
+};
+
+use crate::config::host_prefix;
+use crate::config::model::{Keying, ManualKeys, Peer};
+use crate::sequence_state::{BLOCK, Claimed, PairId, SequenceState, StateError};
+use crate::suite::Suite;
+
+/// A tunnel whose storage is on the heap.
+pub(super) type HeapTunnel = Tunnel<'static, Suite>;
+
+/// Numbers left on an outbound SA when the next block should be under way.
+const ANNOUNCE_BELOW: u64 = BLOCK / 2;
+
+/// A configured peer at run time. Its place in the list is its [`PeerId`].
+pub(super) struct PeerState {
+    pub(super) config: Peer,
+    /// Its reserved sequence numbers; `None`: it could get none, and has no SAs.
+    pub(super) pair: Option<PairId>,
+    /// When its path MTU was lowered, if it was.
+    pub(super) mtu_learned: Option<Instant>,
+}
+
+impl PeerState {
+    pub(super) fn keys(&self) -> &ManualKeys {
+        let Keying::Manual(keys) = &self.config.keying;
+        keys
+    }
+}
+
+/// A tunnel and its peers.
+pub(super) struct Peers {
+    pub(super) tunnel: HeapTunnel,
+    pub(super) list: Vec<PeerState>,
+}
+
+impl Peers {
+    /// Builds the tunnel for `configs`. What `previous` has in common with it moves over; the
+    /// sequence numbers of the rest are given back, and those of new peers claimed.
+    ///
+    /// # Errors
+    /// When a new peer gets no sequence numbers. All new peers then lack SAs: nothing is sent to
+    /// or accepted from them.
+    pub(super) fn build(
+        configs: &[Peer],
+        mut previous: Peers,
+        state: &mut SequenceState,
+    ) -> (Peers, Result<(), StateError>) {
+        let mut peers = Peers { tunnel: tunnel_for(configs), list: Vec::new() };
+        let mut by_spi: HashMap<u32, usize> = HashMap::new();
+        for (at, peer) in previous.list.iter().enumerate() {
+            by_spi.insert(peer.keys().spi_in, at);
+        }
+        let mut new = Vec::new();
+        for (id, config) in (0..).map(PeerId).zip(configs) {
+            let Keying::Manual(keys) = &config.keying;
+            let known = by_spi.get(&keys.spi_in).copied();
+            let known = known.filter(|at| previous.list[*at].keys() == keys);
+            match known {
+                Some(at) => peers.adopt(id, config, &mut previous, at),
+                None => {
+                    new.push(id);
+                    peers.add(id, config);
+                }
+            }
+        }
+        previous.release(state);
+        let claimed = peers.claim(&new, state);
+        (peers, claimed)
+    }
+
+    /// No peers at all.
+    pub(super) fn none() -> Peers {
+        Peers { tunnel: tunnel_for(&[]), list: Vec::new() }
+    }
+
+    /// Gives all sequence numbers back that were not used.
+    pub(super) fn release(&mut self, state: &mut SequenceState) {
+        for at in 0..self.list.len() {
+            let (next, top) = self.progress(at);
+            if let Some(pair) = self.list[at].pair.take() {
+                state.release(pair, next, top);
+            }
+        }
+    }
+
+    /// Notes how far each pair has come.
+    pub(super) fn record(&self, state: &mut SequenceState) {
+        for (at, peer) in self.list.iter().enumerate() {
+            if let Some(pair) = peer.pair {
+                let (next, top) = self.progress(at);
+                state.record(pair, next, top);
+            }
+        }
+    }
+
+    /// The next outbound and the highest inbound number of a peer.
+    fn progress(&self, at: usize) -> (u64, u64) {
+        let outbound = self.tunnel.sealer.peer(PeerId(at as u32)).and_then(OutboundPeer::sa);
+        let inbound = self.tunnel.opener.sa(self.list[at].keys().spi_in);
+        (outbound.map_or(0, |sa| sa.sequence.next()), inbound.map_or(0, |sa| sa.window.top()))
+    }
+
+    /// Lets pairs whose reservation has grown use it.
+    pub(super) fn extend(&mut self, state: &mut SequenceState) {
+        while let Some((pair, end)) = state.poll_extended() {
+            let found = self.list.iter().position(|peer| peer.pair == Some(pair));
+            if let Some(at) = found {
+                self.tunnel.sealer.extend(PeerId(at as u32), end - 1, ANNOUNCE_BELOW);
+            }
+        }
+    }
+
+    /// A peer that was not there before, still without SAs.
+    fn add(&mut self, id: PeerId, config: &Peer) {
+        let (offset, local) = policy(config);
+        let outbound = OutboundPeer::new(offset, local.clone());
+        self.put(id, config, outbound, InboundPeer::new(offset, local));
+        self.list.push(PeerState { config: config.clone(), pair: None, mtu_learned: None });
+    }
+
+    /// A peer that was there before under the same keys.
+    fn adopt(&mut self, id: PeerId, config: &Peer, previous: &mut Peers, at: usize) {
+        let (offset, local) = policy(config);
+        let old = PeerId(at as u32);
+        let (sealer, opener) = (&mut previous.tunnel.sealer, &mut previous.tunnel.opener);
+        let outbound = sealer.remove_peer(old);
+        let inbound = opener.remove_peer(old);
+        let (Some(outbound), Some(inbound)) = (outbound, inbound) else {
+            return self.add(id, config);
+        };
+        let outbound = outbound.with_policy(offset, local.clone());
+        self.put(id, config, outbound, inbound.with_policy(offset, local));
+        if let Some(mut sa) = opener.uninstall(previous.list[at].keys().spi_in) {
+            sa.peer = id;
+            // Cannot fail: the SAD has a slot for each peer, and SPIs are unique.
+            if self.tunnel.opener.install(sa).is_err() {
+                log::error!("peer {}: no room for its inbound SA", config.name);
+            }
+        }
+        let PeerState { pair, mtu_learned, .. } = &mut previous.list[at];
+        let (pair, mtu_learned) = (pair.take(), *mtu_learned);
+        self.list.push(PeerState { config: config.clone(), pair, mtu_learned });
+    }
+
+    /// Puts a peer with its policies into both halves.
+    fn put(
+        &mut self,
+        id: PeerId,
+        config: &Peer,
+        outbound: OutboundPeer<Suite>,
+        inbound: InboundPeer,
+    ) {
+        let (sealer, opener) = (&mut self.tunnel.sealer, &mut self.tunnel.opener);
+        let mut all = sealer.insert_peer(id, outbound).and(opener.insert_peer(id, inbound));
+        for prefix in &config.allowed_ips {
+            let prefix = host_prefix(config, *prefix);
+            all = all
+                .and_then(|()| sealer.insert_policy(&prefix, id))
+                .and_then(|()| opener.insert_policy(&prefix, id));
+        }
+        let keepalive = config.persistent_keepalive;
+        sealer.set_keepalive(id, keepalive.map(|s| core::time::Duration::from_secs(s.into())));
+        // Cannot fail: storage was made for these peers, and overlaps were refused before.
+        if let Err(error) = all {
+            log::error!("peer {}: its policies do not fit: {error:?}", config.name);
+        }
+    }
+
+    /// Claims sequence numbers for new peers, and installs their SAs.
+    fn claim(&mut self, new: &[PeerId], state: &mut SequenceState) -> Result<(), StateError> {
+        let keys: Vec<&ManualKeys> = new.iter().map(|id| self.list[id.index()].keys()).collect();
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let claimed = state.claim(&keys)?;
+        for (id, claimed) in new.iter().zip(claimed) {
+            self.install(*id, claimed);
+        }
+        Ok(())
+    }
+
+    fn install(&mut self, id: PeerId, claimed: Claimed) {
+        let peer = &mut self.list[id.index()];
+        peer.pair = Some(claimed.id);
+        let keys = peer.keys();
+        let Some((outbound, inbound)) = associations(keys, id, claimed) else {
+            log::error!("peer {}: its keys do not fit its cipher", peer.config.name);
+            return;
+        };
+        self.tunnel.sealer.install(id, outbound, ANNOUNCE_BELOW);
+        if let Err(error) = self.tunnel.opener.install(inbound) {
+            log::error!("peer {}: inbound SA: {error:?}", peer.config.name);
+        }
+    }
+}
+
+/// Empty storage of the right size: as many slots as peers, twice as many for hash tables.
+fn tunnel_for(configs: &[Peer]) -> HeapTunnel {
+    let count = configs.len();
+    let prefixes = configs.iter().map(|peer| peer.allowed_ips.len()).sum::<usize>();
+    let spd = || Spd::new(vec![None; 2 * prefixes].into());
+    let slots: Vec<_> = (0..count).map(|_| None).collect();
+    let sad = Sad::new(slots.into(), vec![None; 2 * count].into());
+    let outbound: Vec<_> = (0..count).map(|_| None).collect();
+    let inbound: Vec<_> = (0..count).map(|_| None).collect();
+    Tunnel::new(Sealer::new(spd(), outbound.into()), Opener::new(sad, spd(), inbound.into()))
+}
+
+fn policy(config: &Peer) -> (Offset, Selectors) {
+    // The configuration has at most as many as fit.
+    let local = Selectors::new(&config.local_ips).unwrap_or_default();
+    (Offset::new(config.offset, config.offset6), local)
+}
+
+/// The two SAs of a manually keyed peer; `None` if a key has the wrong length.
+fn associations(
+    keys: &ManualKeys,
+    peer: PeerId,
+    claimed: Claimed,
+) -> Option<(OutboundSa<Suite>, InboundSa<'static, Suite>)> {
+    let split = |keymat: &[u8]| {
+        let (key, salt) = keymat.split_last_chunk::<SALT_LEN>()?;
+        Some((Suite::new(keys.cipher, key).ok()?, *salt))
+    };
+    let (key, salt) = split(&keys.key_out)?;
+    let (first, last) = (claimed.outbound.start, claimed.outbound.end - 1);
+    let sequence = OutboundSequence::reserved(keys.esn, first, last);
+    let outbound = OutboundSa { spi: keys.spi_out, key, salt, sequence };
+    let (key, salt) = split(&keys.key_in)?;
+    let blocks = vec![0; window_storage(keys.replay_window)];
+    let mut window = ReplayWindow::new(blocks.into()).ok()?;
+    if claimed.inbound_mark > 0 {
+        window.resume(claimed.inbound_mark);
+    }
+    let inbound = InboundSa { spi: keys.spi_in, key, salt, esn: keys.esn, window, peer };
+    Some((outbound, inbound))
+}

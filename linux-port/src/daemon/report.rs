@@ -1,0 +1,84 @@
+//! What a running interface tells about itself.
+
+use core::net::{Ipv4Addr, Ipv6Addr};
+
+use simplevpn_core::{Instant, PeerId};
+
+use super::engine::Engine;
+use super::peers::PeerState;
+use crate::config::model::Host;
+use crate::status::{PeerStatus, Status};
+use crate::steering;
+
+impl Engine {
+    /// The state of the interface and its peers. Never a key.
+    pub(super) fn status(&self, now: Instant) -> Status {
+        let interface = &self.interface;
+        Status {
+            interface: interface.name.clone(),
+            now,
+            since: self.since,
+            steering: self.steering.mode().name(),
+            killswitch: interface.killswitch,
+            mtu: self.mtu,
+            nat_port: interface.nat_port,
+            fwmark: steering::mark(interface.fwmark).0,
+            addresses: interface.addresses.clone(),
+            drops: self.drops(),
+            peers: (0..)
+                .map(PeerId)
+                .zip(&self.peers.list)
+                .map(|(id, peer)| self.peer_status(id, peer))
+                .collect(),
+        }
+    }
+
+    /// Everything that was dropped, wherever that was.
+    fn drops(&self) -> Vec<(&'static str, u64)> {
+        let tunnel = self.earlier.merged(&self.peers.tunnel.discards());
+        let mut drops: Vec<_> = tunnel.iter().map(|(why, count)| (why.name(), count)).collect();
+        let counters = &self.data.counters;
+        for (name, count) in &mut drops {
+            if *name == "malformed" {
+                *count += counters.malformed;
+            }
+        }
+        drops.extend(self.data.outer.drops.iter().map(|(why, count)| (why.name(), count)));
+        drops.extend([
+            ("receive_overflow", self.data.outer.overflows()),
+            ("tun_refused", counters.tun_refused),
+            ("no_ike", counters.no_ike),
+        ]);
+        // What the firewall cannot tell is not shown.
+        drops.extend(self.steering.rejected().map(|count| ("clear_text", count.packets)));
+        drops
+    }
+
+    fn peer_status(&self, id: PeerId, peer: &PeerState) -> PeerStatus {
+        let (config, keys) = (&peer.config, peer.keys());
+        let outbound = self.peers.tunnel.sealer.peer(id);
+        let inbound = self.peers.tunnel.opener.peer(id);
+        let path = outbound.and_then(|outbound| outbound.path()).copied();
+        let mtu = outbound.map_or(0, |outbound| outbound.largest_inner());
+        PeerStatus {
+            name: config.name.clone(),
+            endpoint_host: config.endpoint.as_ref().map(|endpoint| match &endpoint.host {
+                Host::Address(address) => address.to_string(),
+                Host::Name(name) => name.clone(),
+            }),
+            path,
+            cipher: keys.cipher.name(),
+            esn: keys.esn,
+            spi_in: keys.spi_in,
+            spi_out: keys.spi_out,
+            allowed_ips: config.allowed_ips.clone(),
+            offset: (config.offset != 0).then(|| Ipv4Addr::from_bits(config.offset)),
+            offset6: (config.offset6 != 0).then(|| Ipv6Addr::from_bits(config.offset6)),
+            mtu: path.and_then(|_| u16::try_from(mtu).ok()),
+            persistent_keepalive: config.persistent_keepalive,
+            received: inbound.map(|inbound| *inbound.traffic()).unwrap_or_default(),
+            sent: outbound.map(|outbound| *outbound.traffic()).unwrap_or_default(),
+            drops: Vec::new(),
+        }
+    }
+}

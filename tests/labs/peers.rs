@@ -1,0 +1,109 @@
+//! The peers proven against each other, without SimpleVPN.
+
+use simplevpn_tests::lab::daemon::Keys;
+use simplevpn_tests::lab::{Host, Lab, ip};
+use simplevpn_tests::peers::load::Load;
+use simplevpn_tests::peers::scapy::{ScapyPeer, Settings};
+use simplevpn_tests::peers::uml::{UmlPeer, add_tap};
+use simplevpn_tests::peers::xfrm::Tunnel;
+
+/// Cipher, ESN, UDP encapsulation, and whether the outer addresses are IPv6.
+const COMBINATIONS: [(&str, bool, bool, bool); 4] = [
+    ("chacha20poly1305", true, false, false),
+    ("aes128gcm16", false, true, false),
+    ("aes256gcm16", true, true, true),
+    ("chacha20poly1305", false, false, true),
+];
+
+fn guest(host: &Host, tap: &str, n: u8) -> UmlPeer {
+    let mut guest = UmlPeer::start(host, &[tap]);
+    guest.joins(&format!("10.9.0.{n}/24 fd09::{n}/64"), &format!("10.77.{n}.1 fd77:{n}::1"));
+    let other = 3 - n;
+    guest.run(&format!(
+        "ip route add 10.77.{other}.0/24 dev vec0 src 10.77.{n}.1 &&
+         ip route add fd77:{other}::/64 dev vec0 src fd77:{n}::1"
+    ));
+    guest.serves();
+    guest
+}
+
+/// The end `n` of a tunnel between 1 and 2.
+fn tunnel(n: usize, keys: Keys, esn: bool, udp: bool, v6: bool) -> Tunnel {
+    let outer = if v6 { ["fd09::1", "fd09::2"] } else { ["10.9.0.1", "10.9.0.2"] };
+    let inner = [["10.77.1.0/24", "10.77.2.0/24"], ["fd77:1::/64", "fd77:2::/64"]];
+    let (here, there) = (n - 1, 2 - n);
+    Tunnel {
+        keys,
+        outer: [ip(outer[here]), ip(outer[there])],
+        inner: inner.iter().map(|pair| [pair[here], pair[there]]).collect(),
+        esn,
+        udp,
+    }
+}
+
+///  one 10.9.0.1 -- tap1 (bridge) tap2 -- 10.9.0.2 two
+///  10.77.1.1 =================================== 10.77.2.1
+#[test]
+fn linux_speaks_esp_with_linux() {
+    let lab = Lab::new();
+    let host = lab.host("between");
+    host.run("ip link add name bridge type bridge");
+    host.run("ip link set bridge up");
+    for tap in ["tap1", "tap2"] {
+        add_tap(&host, tap, "");
+        host.run(&format!("ip link set {tap} master bridge"));
+    }
+    let (mut one, mut two) = (guest(&host, "tap1", 1), guest(&host, "tap2", 2));
+    for (cipher, esn, udp, v6) in COMBINATIONS {
+        let (here, there) = Keys::pair_of(cipher);
+        one.run(&tunnel(1, here, esn, udp, v6).script());
+        two.run(&tunnel(2, there, esn, udp, v6).script());
+        let wire = host.capture("tap1");
+        for far in ["10.77.2.1", "fd77:2::1"] {
+            one.sends(far, Load { stream: 500_000, datagram: 20_000, lossy: false });
+        }
+        let seen = wire.finish();
+        assert!(seen.count(|frame| frame.is_protected()) > 100, "{cipher}");
+        for inner in ["10.77.1.1", "fd77:1::1"] {
+            seen.assert_none("in the clear", |frame| frame.concerns(ip(inner)));
+        }
+    }
+    one.power_off();
+    two.power_off();
+}
+
+///  scapy 10.9.0.1 -- tap -- 10.9.0.2 Linux
+///  10.77.1.1 ==================== 10.77.2.1
+#[test]
+fn scapy_speaks_esp_with_linux() {
+    let lab = Lab::new();
+    let host = lab.host("scapy");
+    add_tap(&host, "tap", "10.9.0.1/24 fd09::1/64");
+    let mut linux = guest(&host, "tap", 2);
+    for (cipher, esn, udp, v6) in COMBINATIONS {
+        let (here, there) = Keys::pair_of(cipher);
+        let linux_end = tunnel(2, there, esn, udp, v6);
+        let [local, remote] = linux_end.outer;
+        linux.run(&linux_end.script());
+        let mut scapy = ScapyPeer::start(
+            &host,
+            &Settings {
+                keys: here,
+                outer: [remote, local],
+                inner4: [ip("10.77.1.1"), ip("10.77.2.1")],
+                inner6: [ip("fd77:1::1"), ip("fd77:2::1")],
+                esn,
+                udp,
+            },
+        );
+        for family in ["family=4", "family=6"] {
+            assert!(scapy.ping(family), "{cipher} {family}");
+            assert!(scapy.ping(&format!("{family} tfc=100")), "{cipher} {family}: TFC padding");
+            assert!(scapy.ping(&format!("{family} padlen=255")), "{cipher} {family}: padding");
+        }
+        assert!(!scapy.ping("flip=-1"), "{cipher}: bad ICV");
+        linux.run("ping -c 2 -i 0.2 -W 1 10.77.1.1 && ping -c 2 -i 0.2 -W 1 fd77:1::1");
+        let seen = scapy.seen();
+        assert_eq!((seen.requests, seen.replies, seen.refused), (4, 6, 0), "{cipher}");
+    }
+}
