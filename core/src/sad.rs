@@ -6,7 +6,7 @@
 
 use managed::ManagedSlice;
 
-use crate::crypto::{Aead, SALT_LEN};
+use crate::crypto::{Aead, Salt};
 use crate::esp::{OutboundSequence, ReplayWindow};
 use crate::spd::PeerId;
 use crate::table::{Full, Table};
@@ -19,37 +19,27 @@ pub struct OutboundSa<A> {
     /// The AEAD with its key.
     pub key: A,
     /// First four bytes of each nonce.
-    pub salt: [u8; SALT_LEN],
+    pub salt: Salt,
     /// The numbers still to use.
     pub sequence: OutboundSequence,
 }
 
-/// An SA for what we receive.
+/// An SA for what we receive. It lies in storage as long-lived as what it borrows, which the
+/// compiler allows on the stack only while it has no `Drop` of its own: key and salt erase
+/// themselves.
 pub struct InboundSa<'a, A> {
     /// The SPI that we chose.
     pub spi: u32,
     /// The AEAD with its key.
     pub key: A,
     /// First four bytes of each nonce.
-    pub salt: [u8; SALT_LEN],
+    pub salt: Salt,
     /// Extended (64-bit) sequence numbers.
     pub esn: bool,
     /// Which numbers were received.
     pub window: ReplayWindow<'a>,
     /// Whose packets these are.
     pub peer: PeerId,
-}
-
-impl<A> Drop for OutboundSa<A> {
-    fn drop(&mut self) {
-        zeroize::Zeroize::zeroize(&mut self.salt);
-    }
-}
-
-impl<A> Drop for InboundSa<'_, A> {
-    fn drop(&mut self) {
-        zeroize::Zeroize::zeroize(&mut self.salt);
-    }
 }
 
 /// Why an SA was not added.

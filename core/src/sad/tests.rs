@@ -24,7 +24,7 @@ fn sa(spi: u32, peer: u32) -> InboundSa<'static, ChaCha20Poly1305> {
     InboundSa {
         spi,
         key: ChaCha20Poly1305::new(&[7; 32]).unwrap(),
-        salt: [7; SALT_LEN],
+        salt: [7; 4].into(),
         esn: true,
         window: ReplayWindow::new(ManagedSlice::Borrowed(blocks)).unwrap(),
         peer: PeerId(peer),

@@ -70,13 +70,13 @@ pub(super) fn key(spi: u32) -> ChaCha20Poly1305 {
 
 pub(super) fn outbound_sa(spi: u32, first: u64, limit: u64) -> OutboundSa<ChaCha20Poly1305> {
     let sequence = OutboundSequence::reserved(false, first, limit);
-    OutboundSa { spi, key: key(spi), salt: *b"salt", sequence }
+    OutboundSa { spi, key: key(spi), salt: (*b"salt").into(), sequence }
 }
 
 pub(super) fn inbound_sa(spi: u32, peer: PeerId) -> InboundSa<'static, ChaCha20Poly1305> {
     let blocks = vec![0; window_storage(WINDOW)].leak();
     let window = ReplayWindow::new(ManagedSlice::Borrowed(blocks)).unwrap();
-    InboundSa { spi, key: key(spi), salt: *b"salt", esn: false, window, peer }
+    InboundSa { spi, key: key(spi), salt: (*b"salt").into(), esn: false, window, peer }
 }
 
 /// Adds a peer with `theirs` (wire space) behind it, `ours` on our side, and a pair of SAs.
