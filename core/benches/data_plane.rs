@@ -111,12 +111,17 @@ impl<A: Suite> Setup<A> {
         self.sealer.insert_policy(&prefix, id).unwrap();
         self.sealer.set_path(id, Some(PATH));
         let sequence = OutboundSequence::new(true);
-        self.sealer.install(id, OutboundSa { spi, key: key(peer), salt: [9; 4], sequence }, 0);
+        self.sealer.install(
+            id,
+            OutboundSa { spi, key: key(peer), salt: [9; 4].into(), sequence },
+            0,
+        );
         self.opener.insert_peer(id, InboundPeer::new(self.offset, local)).unwrap();
         self.opener.insert_policy(&prefix, id).unwrap();
         let blocks = vec![0; window_storage(WINDOW)].leak();
         let window = ReplayWindow::new(ManagedSlice::Borrowed(blocks)).unwrap();
-        let sa = InboundSa { spi, key: key(peer), salt: [9; 4], esn: true, window, peer: id };
+        let sa =
+            InboundSa { spi, key: key(peer), salt: [9; 4].into(), esn: true, window, peer: id };
         self.opener.install(sa).unwrap();
     }
 

@@ -203,8 +203,8 @@ impl<'a, A: Aead> Sealer<'a, A> {
         }
         let sa = peer.sa.as_mut().ok_or(Discard::NoSa)?;
         let path = peer.path.ok_or(Discard::NoEndpoint)?;
-        let destination = peer.offset.to_wire(inner.destination);
-        if inner::is_own_outer(packet.as_slice(), destination, &path, sa.spi) {
+        let destinations = [inner.destination, peer.offset.to_wire(inner.destination)];
+        if inner::is_own_outer(packet.as_slice(), destinations, &path, sa.spi) {
             return Err(Discard::Loop);
         }
         let oversize = match pmtu::fit(packet.as_slice(), peer.path_mtu.into(), path.outer_len())? {

@@ -196,10 +196,10 @@ fn add_peer(tunnel: &mut Tunnel<'static, AnyAead>, peer: usize) -> Remote {
     let esn = esn(peer);
     let sa = |outbound| {
         let key = key(peer, outbound);
-        InboundSa { spi, key, salt: SALT, esn, window: window(), peer: id }
+        InboundSa { spi, key, salt: SALT.into(), esn, window: window(), peer: id }
     };
     let sequence = OutboundSequence::new(esn);
-    let outbound = OutboundSa { spi, key: key(peer, true), salt: SALT, sequence };
+    let outbound = OutboundSa { spi, key: key(peer, true), salt: SALT.into(), sequence };
     opener.install(sa(false)).unwrap();
     sealer.install(id, outbound, 0);
     Remote { spi, key: key(peer, false), esn, number: 0, inbound: sa(true) }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use simplevpn_core::crypto::SALT_LEN;
+use simplevpn_core::crypto::{SALT_LEN, Salt};
 use simplevpn_core::esp::{OutboundSequence, ReplayWindow, window_storage};
 use simplevpn_core::sad::{InboundSa, OutboundSa, Sad};
 use simplevpn_core::{
@@ -232,7 +232,7 @@ fn associations(
 ) -> Option<(OutboundSa<Suite>, InboundSa<'static, Suite>)> {
     let split = |keymat: &[u8]| {
         let (key, salt) = keymat.split_last_chunk::<SALT_LEN>()?;
-        Some((Suite::new(keys.cipher, key).ok()?, *salt))
+        Some((Suite::new(keys.cipher, key).ok()?, Salt::new(*salt)))
     };
     let (key, salt) = split(&keys.key_out)?;
     let (first, last) = (claimed.outbound.start, claimed.outbound.end - 1);
