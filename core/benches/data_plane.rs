@@ -325,8 +325,12 @@ fn main() {
 
     println!("\nns per packet with so many peers, traffic to one or all of them, with an offset:");
     println!("sealed, opened; sealed and opened beside one peer alone. Traffic to one peer shows");
-    println!("what the look-ups cost. Traffic to all, a packet each in turn, also shows what it costs");
-    println!("to fetch each peer's keys and window from memory: no two packets share a cache line.\n");
+    println!(
+        "what the look-ups cost. Traffic to all, a packet each in turn, also shows what it costs"
+    );
+    println!(
+        "to fetch each peer's keys and window from memory: no two packets share a cache line.\n"
+    );
     many_peers::<ChaCha20Poly1305>();
     many_peers::<Aes256Gcm16>();
 
