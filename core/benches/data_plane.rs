@@ -2,8 +2,9 @@
 //!
 //! Everything that is compared runs in turns, round by round, on one machine in one run; printed
 //! are the median and, in brackets, the least and the most of all rounds. The AEAD alone does the
-//! same bytes (padding and trailer included) in the same rounds. Seconds per round are few, so
-//! absolute figures drift with the machine's clock and neighbours; ratios hold.
+//! same bytes (padding and trailer included) in the same rounds. Absolute figures drift with the
+//! machine's clock and neighbours; ratios of medians hold.
+
 #![allow(clippy::unwrap_used)] // nothing to measure then
 
 use std::hint::black_box;
@@ -328,8 +329,13 @@ fn main() {
     beside_the_aead::<Aes256Gcm16>();
 
     println!("\nns per packet with so many peers, traffic to one or all of them, with an offset:");
-    println!("sealed, opened; sealed and opened beside one peer alone. Where traffic goes to all,");
-    println!("each packet finds its peer's state out of the caches it was in with one peer.\n");
+    println!("sealed, opened; sealed and opened beside one peer alone. Traffic to one peer shows");
+    println!(
+        "what the look-ups cost. Traffic to all, a packet each in turn, also shows what it costs"
+    );
+    println!(
+        "to fetch each peer's keys and window from memory: no two packets share a cache line.\n"
+    );
     many_peers::<ChaCha20Poly1305>();
     many_peers::<Aes256Gcm16>();
 

@@ -143,7 +143,7 @@ pub(super) struct World {
     pub(super) tunnel: Tunnel<'static, AnyAead>,
     pub(super) remotes: [Remote; PEERS],
     pub(super) now: Instant,
-    /// A packet with headroom and tailroom, and room for a fragment.
+    /// A packet with headroom and tailroom, and room for a fragment, if it is not too long.
     buffers: [Vec<u8>; 2],
 }
 
@@ -153,7 +153,7 @@ impl World {
         let sealer = Sealer::new(Spd::new(lent(32)), lent(4));
         let mut tunnel = Tunnel::new(sealer, opener);
         let remotes = std::array::from_fn(|peer| add_peer(&mut tunnel, peer));
-        let buffers = [HEADROOM + 66_000 + TAILROOM, HEADROOM + 9000 + TAILROOM];
+        let buffers = [HEADROOM + 66_000 + TAILROOM, HEADROOM + 4000 + TAILROOM];
         World { tunnel, remotes, now: Instant::ZERO, buffers: buffers.map(|len| vec![0; len]) }
     }
 
