@@ -12,6 +12,7 @@ mod nat;
 mod overlap;
 mod peers;
 mod same_subnet;
+mod scale;
 mod scapy_peer;
 mod sites;
 mod topology;
