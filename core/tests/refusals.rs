@@ -40,7 +40,7 @@ fn opener() -> Opener<'static, AnyAead> {
     opener.insert_policy(&"10.1.0.0/16".parse().unwrap(), PEER).unwrap();
     let blocks = ManagedSlice::Borrowed(vec![0; window_storage(64)].leak());
     let window = ReplayWindow::new(blocks).unwrap();
-    let sa = InboundSa { spi: SPI, key: key(), salt: [0; 4], esn: false, window, peer: PEER };
+    let sa = InboundSa { spi: SPI, key: key(), salt: [0; 4].into(), esn: false, window, peer: PEER };
     opener.install(sa).unwrap();
     opener
 }
@@ -51,7 +51,7 @@ fn sealed(number: u64, source: [u8; 4], destination: [u8; 4]) -> Vec<u8> {
     inner[12..16].copy_from_slice(&source);
     inner[16..].copy_from_slice(&destination);
     let sequence = OutboundSequence::reserved(false, number, number);
-    let mut sa = OutboundSa { spi: SPI, key: key(), salt: [0; 4], sequence };
+    let mut sa = OutboundSa { spi: SPI, key: key(), salt: [0; 4].into(), sequence };
     let mut bytes = [&[0; HEADROOM][..], &inner, &[0; TAILROOM]].concat();
     let mut packet = PacketBuf::new(&mut bytes, HEADROOM, inner.len()).unwrap();
     seal(&mut sa, &mut packet, NextHeader::Ipv4).unwrap();
