@@ -146,6 +146,13 @@ impl<'a, A: Aead> Opener<'a, A> {
         self.events.pop_front()
     }
 
+    /// Forgets on which path the peer was heard: its next packet tells it as a new one.
+    pub fn forget_path(&mut self, id: PeerId) {
+        if let Some(peer) = self.peers.get_mut(id.index()).and_then(Option::as_mut) {
+            peer.path = None;
+        }
+    }
+
     /// Puts `peer` into slot `id`, replacing the one there.
     ///
     /// # Errors

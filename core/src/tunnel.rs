@@ -138,6 +138,13 @@ impl<'a, A: Aead> Tunnel<'a, A> {
         self.sealer.poll_timeout()
     }
 
+    /// Sends the peer's packets on `path` until it is heard on another, be it the one on which it
+    /// was heard last.
+    pub fn set_path(&mut self, peer: PeerId, path: Option<Path>) {
+        self.sealer.set_path(peer, path);
+        self.opener.forget_path(peer);
+    }
+
     /// The next event. A peer that moved is already answered on its new path.
     pub fn poll_event(&mut self) -> Option<Event> {
         if let Some(OpenerEvent::Moved(peer, path)) = self.opener.poll_event() {
