@@ -31,6 +31,7 @@
 mod store;
 
 use core::fmt;
+use core::iter::once;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -370,7 +371,7 @@ struct Update {
     value: u64,
 }
 
-/// One write, and the records that nobody uses after it.
+/// What is to be written, and the records that nobody uses after it.
 #[derive(Debug, Default)]
 struct Job {
     updates: Vec<Update>,
@@ -398,14 +399,19 @@ impl Writer {
         let (finished, done) = channel();
         let thread =
             std::thread::Builder::new().name("sequence-state".to_owned()).spawn(move || {
-                for job in to_do {
+                while let Ok(first) = to_do.recv() {
+                    // What has piled up is one write: a thousand peers end at once.
+                    let jobs: Vec<Job> = once(first).chain(to_do.try_iter()).collect();
+                    let updates = jobs.iter().flat_map(|job| &job.updates);
                     let result = store.update(|records| {
-                        records.extend(job.updates.iter().map(|u| (u.record, u.value)));
+                        records.extend(updates.map(|u| (u.record, u.value)));
                         Ok(())
                     });
-                    job.unlock.iter().for_each(|record| store.unlock(*record));
-                    if finished.send(Done { job, result }).is_err() {
-                        return;
+                    for job in jobs {
+                        job.unlock.iter().for_each(|record| store.unlock(*record));
+                        if finished.send(Done { job, result: result.clone() }).is_err() {
+                            return;
+                        }
                     }
                 }
             })?;

@@ -23,9 +23,16 @@ pub struct Transfer {
     pub took: Duration,
 }
 
+impl Transfer {
+    /// Mbit/s of payload.
+    pub fn rate(&self) -> f64 {
+        self.bytes as f64 * 8.0 / self.took.as_secs_f64() / 1e6
+    }
+}
+
 impl fmt::Display for Transfer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rate = self.bytes as f64 * 8.0 / self.took.as_secs_f64() / 1e6;
+        let rate = self.rate();
         write!(f, "{} MB, every byte right, {rate:.0} Mbit/s", self.bytes / 1_000_000)
     }
 }
@@ -112,6 +119,52 @@ impl Host {
             done.store(true, std::sync::atomic::Ordering::Relaxed);
         });
         Ok(answers)
+    }
+
+    /// Sends datagrams of `size` bytes of payload to `server`, reached as `address`, as fast as it
+    /// can for as long as `span`, and returns how many a second arrived.
+    ///
+    /// # Errors
+    /// When sockets cannot be made.
+    pub fn udp_flood(
+        &self,
+        server: &Host,
+        address: IpAddr,
+        size: usize,
+        span: Duration,
+    ) -> io::Result<f64> {
+        let sink = server.within(|| UdpSocket::bind((any(address), 0)))?;
+        let target = SocketAddr::new(address, sink.local_addr()?.port());
+        let socket = self.within(|| UdpSocket::bind((any(address), 0)))?;
+        socket.connect(target)?;
+        sink.set_read_timeout(Some(Duration::from_millis(200)))?;
+        let datagram = question(0, size);
+        let begin = Instant::now();
+        let counter = std::thread::spawn(move || {
+            let (mut buffer, mut arrived, mut last) = ([0; 1 << 11], 0_u32, begin);
+            while sink.recv(&mut buffer).is_ok() {
+                (arrived, last) = (arrived + 1, Instant::now());
+            }
+            f64::from(arrived) / (last - begin).as_secs_f64().max(1e-9)
+        });
+        while begin.elapsed() < span {
+            // A queue that is full is what a flood is about.
+            let _ = socket.send(&datagram);
+        }
+        counter.join().map_err(|_| io::Error::other("the receiver died"))
+    }
+
+    /// The round trip times of `count` echo requests, sent 2 ms apart, in rising order; lost ones
+    /// are missing.
+    pub fn ping_times(&self, address: IpAddr, count: u32) -> Vec<Duration> {
+        let words = format!("ping -n -i 0.002 -W 1 -c {count} {address}");
+        let limit = Duration::from_millis(u64::from(count) * 10) + STALL;
+        let output = process::run(self.command(&words), "", limit);
+        // "64 bytes from 10.2.0.2: icmp_seq=1 ttl=62 time=0.123 ms"
+        let time = |line: &str| line.split_once("time=")?.1.split_once(' ')?.0.parse::<f64>().ok();
+        let mut times: Vec<f64> = output.stdout.lines().filter_map(time).collect();
+        times.sort_by(f64::total_cmp);
+        times.into_iter().map(|ms| Duration::from_secs_f64(ms / 1e3)).collect()
     }
 
     /// Sends `count` echo requests of `size` bytes of payload, ten a second.

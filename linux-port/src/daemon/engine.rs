@@ -195,10 +195,12 @@ impl Engine {
             }
         }
         // Whoever is to be reached as before keeps the path that was found.
-        let reach = |peer: &Peer| (peer.endpoint.clone(), peer.encap, peer.keying.clone());
+        let alike = |a: &Peer, b: &Peer| {
+            a.endpoint == b.endpoint && a.encap == b.encap && a.keying == b.keying
+        };
         for at in 0..self.peers.list.len() {
             let peer = &self.peers.list[at].config;
-            if !before.iter().any(|old| reach(old) == reach(peer)) {
+            if !before.iter().any(|old| alike(old, peer)) {
                 self.aim(at, now);
             }
         }
