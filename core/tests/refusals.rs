@@ -40,7 +40,8 @@ fn opener() -> Opener<'static, AnyAead> {
     opener.insert_policy(&"10.1.0.0/16".parse().unwrap(), PEER).unwrap();
     let blocks = ManagedSlice::Borrowed(vec![0; window_storage(64)].leak());
     let window = ReplayWindow::new(blocks).unwrap();
-    let sa = InboundSa { spi: SPI, key: key(), salt: [0; 4].into(), esn: false, window, peer: PEER };
+    let sa =
+        InboundSa { spi: SPI, key: key(), salt: [0; 4].into(), esn: false, window, peer: PEER };
     opener.install(sa).unwrap();
     opener
 }
