@@ -51,13 +51,14 @@ impl Inner {
     }
 }
 
-/// Whether the inner packet, on its way to `destination` (wire space), is what we just sent
-/// ourselves on `path` under `spi`: a routing loop.
-pub(crate) fn is_own_outer(bytes: &[u8], destination: IpAddr, path: &Path, spi: u32) -> bool {
-    if destination != path.remote() {
+/// Whether the inner packet, on its way to `destinations` (host space and wire space), is what we
+/// just sent ourselves on `path` under `spi`: a routing loop. Redirected to the peer's shifted
+/// address or not, it comes back.
+pub(crate) fn is_own_outer(bytes: &[u8], destinations: [IpAddr; 2], path: &Path, spi: u32) -> bool {
+    if !destinations.contains(&path.remote()) {
         return false;
     }
-    let ip = if destination.is_ipv4() {
+    let ip = if path.remote().is_ipv4() {
         ip::ipv4(bytes).map(|ip| (u8::from(ip.next_header()), ip.payload()))
     } else {
         ip::ipv6(bytes).map(|ip| (u8::from(ip.next_header()), ip.payload()))
@@ -109,7 +110,7 @@ mod tests {
                         remote: (inner.destination, 4500).into(),
                     },
                 ] {
-                    is_own_outer(&bytes, inner.destination, &path, 1);
+                    is_own_outer(&bytes, [inner.destination; 2], &path, 1);
                 }
             }
         }

@@ -23,6 +23,7 @@ use crate::sad::{InboundSa, Sad, SadError};
 use crate::selectors::Selectors;
 use crate::spd::{PeerId, Spd, SpdError};
 use crate::time::Instant;
+use crate::trace::debug;
 use crate::wire::esp::{Header, NextHeader};
 
 /// How many events wait at most; a further one is told again later.
@@ -145,6 +146,13 @@ impl<'a, A: Aead> Opener<'a, A> {
         self.events.pop_front()
     }
 
+    /// Forgets on which path the peer was heard: its next packet tells it as a new one.
+    pub fn forget_path(&mut self, id: PeerId) {
+        if let Some(peer) = self.peers.get_mut(id.index()).and_then(Option::as_mut) {
+            peer.path = None;
+        }
+    }
+
     /// Puts `peer` into slot `id`, replacing the one there.
     ///
     /// # Errors
@@ -177,11 +185,13 @@ impl<'a, A: Aead> Opener<'a, A> {
     /// # Errors
     /// As [`Sad::insert`].
     pub fn install(&mut self, sa: InboundSa<'a, A>) -> Result<(), SadError> {
+        debug!("peer {}: inbound SA {:#x} installed", sa.peer.0, sa.spi);
         self.sad.insert(sa)
     }
 
     /// Accepts no more packets under this SPI.
     pub fn uninstall(&mut self, spi: u32) -> Option<InboundSa<'a, A>> {
+        debug!("inbound SA {:#x} removed", spi);
         self.sad.remove(spi)
     }
 

@@ -6,7 +6,7 @@
 
 use managed::ManagedSlice;
 
-use crate::crypto::{Aead, SALT_LEN};
+use crate::crypto::{Aead, Salt};
 use crate::esp::{OutboundSequence, ReplayWindow};
 use crate::spd::PeerId;
 use crate::table::{Full, Table};
@@ -19,37 +19,27 @@ pub struct OutboundSa<A> {
     /// The AEAD with its key.
     pub key: A,
     /// First four bytes of each nonce.
-    pub salt: [u8; SALT_LEN],
+    pub salt: Salt,
     /// The numbers still to use.
     pub sequence: OutboundSequence,
 }
 
-/// An SA for what we receive.
+/// An SA for what we receive. It lies in storage as long-lived as what it borrows, which the
+/// compiler allows on the stack only while it has no `Drop` of its own: key and salt erase
+/// themselves.
 pub struct InboundSa<'a, A> {
     /// The SPI that we chose.
     pub spi: u32,
     /// The AEAD with its key.
     pub key: A,
     /// First four bytes of each nonce.
-    pub salt: [u8; SALT_LEN],
+    pub salt: Salt,
     /// Extended (64-bit) sequence numbers.
     pub esn: bool,
     /// Which numbers were received.
     pub window: ReplayWindow<'a>,
     /// Whose packets these are.
     pub peer: PeerId,
-}
-
-impl<A> Drop for OutboundSa<A> {
-    fn drop(&mut self) {
-        zeroize::Zeroize::zeroize(&mut self.salt);
-    }
-}
-
-impl<A> Drop for InboundSa<'_, A> {
-    fn drop(&mut self) {
-        zeroize::Zeroize::zeroize(&mut self.salt);
-    }
 }
 
 /// Why an SA was not added.
@@ -166,8 +156,12 @@ impl<'a, A: Aead> Sad<'a, A> {
     /// The slot is only taken by [`insert`](Self::insert).
     pub fn allocate_spi(&mut self, random: u32) -> Option<u32> {
         let mask = self.slots.len().next_power_of_two() as u32 - 1;
-        let spi = (random & !mask) | self.free_slot()? as u32;
-        if spi >= FIRST_SPI { Some(spi) } else { Some(spi | (mask + 1).max(FIRST_SPI)) }
+        let drawn = (random & !mask) | self.free_slot()? as u32;
+        // Reserved, or that of a foreign SA in another slot: then the next that names this slot.
+        let step = mask.wrapping_add(1).max(FIRST_SPI);
+        let steps = 0..=self.slots.len() as u32 + 1;
+        let mut candidates = steps.map(|n| drawn.wrapping_add(n.wrapping_mul(step)));
+        candidates.find(|spi| *spi >= FIRST_SPI && self.find(*spi).is_none())
     }
 
     fn free_slot(&mut self) -> Option<usize> {
@@ -183,3 +177,6 @@ impl<'a, A: Aead> Sad<'a, A> {
         self.slots.iter().flatten()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,7 @@ use crate::sad::OutboundSa;
 use crate::selectors::Selectors;
 use crate::spd::{PeerId, Spd, SpdError};
 use crate::time::Instant;
+use crate::trace::debug;
 use crate::wire::esp::NextHeader;
 
 /// How many events wait at most; a further one is told again later.
@@ -202,8 +203,8 @@ impl<'a, A: Aead> Sealer<'a, A> {
         }
         let sa = peer.sa.as_mut().ok_or(Discard::NoSa)?;
         let path = peer.path.ok_or(Discard::NoEndpoint)?;
-        let destination = peer.offset.to_wire(inner.destination);
-        if inner::is_own_outer(packet.as_slice(), destination, &path, sa.spi) {
+        let destinations = [inner.destination, peer.offset.to_wire(inner.destination)];
+        if inner::is_own_outer(packet.as_slice(), destinations, &path, sa.spi) {
             return Err(Discard::Loop);
         }
         let oversize = match pmtu::fit(packet.as_slice(), peer.path_mtu.into(), path.outer_len())? {
@@ -345,12 +346,14 @@ impl<'a, A: Aead> Sealer<'a, A> {
     ) -> Option<OutboundSa<A>> {
         self.reconsider_keepalives();
         let peer = self.peer_mut(id)?;
+        debug!("peer {}: outbound SA {:#x} in use", id.0, sa.spi);
         peer.announce_below = announce_below;
         peer.sa.replace(sa)
     }
 
     /// Stops sending to the peer.
     pub fn uninstall(&mut self, id: PeerId) -> Option<OutboundSa<A>> {
+        debug!("peer {}: no outbound SA any more", id.0);
         self.peer_mut(id)?.sa.take()
     }
 

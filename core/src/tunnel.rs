@@ -13,6 +13,7 @@ use crate::path::{Path, Transmit};
 use crate::sealer::{Sealed, Sealer, SealerEvent};
 use crate::spd::PeerId;
 use crate::time::Instant;
+use crate::trace::debug;
 
 /// ICMP errors per second on average, and at once.
 const ICMP_PER_SECOND: u32 = 100;
@@ -137,9 +138,17 @@ impl<'a, A: Aead> Tunnel<'a, A> {
         self.sealer.poll_timeout()
     }
 
+    /// Sends the peer's packets on `path` until it is heard on another, be it the one on which it
+    /// was heard last.
+    pub fn set_path(&mut self, peer: PeerId, path: Option<Path>) {
+        self.sealer.set_path(peer, path);
+        self.opener.forget_path(peer);
+    }
+
     /// The next event. A peer that moved is already answered on its new path.
     pub fn poll_event(&mut self) -> Option<Event> {
         if let Some(OpenerEvent::Moved(peer, path)) = self.opener.poll_event() {
+            debug!("peer {} moved", peer.0);
             self.sealer.set_path(peer, Some(path));
             return Some(Event::Moved(peer, path));
         }

@@ -5,7 +5,7 @@
 
 use managed::ManagedSlice;
 use simplevpn_core::PacketBuf;
-use simplevpn_core::crypto::{Aead, AnyAead, BadIcv, Cipher, ICV_LEN};
+use simplevpn_core::crypto::{Aead, AnyAead, BadIcv, Cipher, ICV_LEN, Salt};
 use simplevpn_core::esp::{self, ReplayWindow, window_storage};
 use simplevpn_core::sad::InboundSa;
 use simplevpn_core::spd::PeerId;
@@ -205,7 +205,7 @@ fn draft_mcgrew_gcm_test_01() {
         let mut sa = InboundSa {
             spi: u32::from_be_bytes(*spi),
             key,
-            salt: nonce[..4].try_into().unwrap(),
+            salt: Salt::new(nonce[..4].try_into().unwrap()),
             esn,
             window,
             peer: PeerId(0),

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -54,6 +54,8 @@ const LINE: usize = 16;
 /// Clients at a time; one more replaces the oldest.
 const CLIENTS: usize = 8;
 const LISTENER: u64 = 0;
+/// How an answer begins that tells what went wrong.
+const ERROR: &str = "error: ";
 
 struct Client {
     token: u64,
@@ -74,14 +76,15 @@ enum State {
 
 /// The daemon's end of the control socket.
 pub struct ControlServer {
+    // Held as long as the daemon lives; the file stays, lest two daemons lock different ones.
+    // The first field, so that it is given up before a client learns that all is done.
+    _lock: Flock<File>,
     // Gathers the listener and its clients in one descriptor.
     epoll: Epoll,
     listener: UnixListener,
     clients: VecDeque<Client>,
     next_token: u64,
     path: PathBuf,
-    // Held as long as the daemon lives; the file stays, lest two daemons lock different ones.
-    _lock: Flock<File>,
 }
 
 impl ControlServer {
@@ -95,6 +98,7 @@ impl ControlServer {
             .mode(0o700)
             .create(dir)
             .map_err(|error| format!("cannot make the directory {}: {error}", dir.display()))?;
+        only_ours(dir)?;
         let lock = lock(dir, interface)?;
         let path = socket_path(dir, interface);
         let failed = |error: io::Error| {
@@ -138,8 +142,12 @@ impl ControlServer {
         self.clients.iter().any(|client| client.state == State::Waiting)
     }
 
-    /// Answers those who asked for [`Request::Down`], after all is done.
-    pub fn finish(mut self, answer: &str) {
+    /// Answers those who asked for [`Request::Down`], after all is done, or after an error.
+    pub fn finish(mut self, result: Result<&str, &str>) {
+        let answer = match result {
+            Ok(answer) => format!("{answer}\n"),
+            Err(error) => format!("{ERROR}{error}\n"),
+        };
         for client in self.clients.iter_mut().filter(|client| client.state == State::Waiting) {
             let _ = client.stream.set_nonblocking(false);
             let _ = client.stream.set_write_timeout(Some(Duration::from_secs(1)));
@@ -263,6 +271,21 @@ fn listen(path: &Path) -> nix::Result<UnixListener> {
     Ok(UnixListener::from(socket))
 }
 
+/// Refuses a directory in which other users could put files of their own in our way.
+fn only_ours(dir: &Path) -> Result<(), String> {
+    let metadata = std::fs::metadata(dir)
+        .map_err(|error| format!("cannot read the directory {}: {error}", dir.display()))?;
+    let trusted = [0, nix::unistd::geteuid().as_raw()].contains(&metadata.uid());
+    if !trusted || metadata.mode() & 0o022 != 0 {
+        return Err(format!(
+            "other users can write to the directory {}; make it root's own and run chmod 700 {}",
+            dir.display(),
+            dir.display()
+        ));
+    }
+    Ok(())
+}
+
 fn lock(dir: &Path, interface: &str) -> Result<Flock<File>, String> {
     let path = dir.join(format!("{interface}.lock"));
     let file = OpenOptions::new()
@@ -316,7 +339,8 @@ pub fn interfaces(dir: &Path) -> io::Result<Vec<String>> {
 ///
 /// # Errors
 /// `NotFound` or `ConnectionRefused` if no daemon serves it, else those of the socket;
-/// `UnexpectedEof` if the daemon ended without an answer.
+/// `UnexpectedEof` or `ConnectionReset` if the daemon ended without an answer; what it tells as
+/// an error.
 pub fn ask(dir: &Path, interface: &str, request: Request) -> io::Result<String> {
     let mut stream = UnixStream::connect(socket_path(dir, interface))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
@@ -330,7 +354,10 @@ pub fn ask(dir: &Path, interface: &str, request: Request) -> io::Result<String> 
             "the daemon ended without an answer",
         ));
     }
-    Ok(answer)
+    match answer.strip_prefix(ERROR) {
+        Some(error) => Err(io::Error::other(error.trim_end().to_owned())),
+        None => Ok(answer),
+    }
 }
 
 #[cfg(test)]
@@ -388,7 +415,7 @@ mod tests {
             ask(&path, "vpn0", Request::Down).unwrap()
         });
         assert!(serve(&mut server, &text), "asked to go down");
-        server.finish("vpn0 is down\n");
+        server.finish(Ok("vpn0 is down"));
         assert_eq!(client.join().unwrap(), "vpn0 is down\n");
         assert!(interfaces(&dir.0).unwrap().is_empty());
         let error = ask(&dir.0, "vpn0", Request::Show).unwrap_err();

@@ -78,12 +78,20 @@ impl SendDrop {
 pub struct SendDrops {
     counts: [u64; SendDrop::ALL.len()],
     told: [Option<Instant>; SendDrop::ALL.len()],
+    /// The interface, as the log calls it.
+    interface: String,
 }
 
 /// How long the log is spared after a line about a reason to drop.
 const QUIET: Duration = Duration::from_secs(60);
 
 impl SendDrops {
+    /// Nothing was dropped yet of what `interface` sends.
+    #[must_use]
+    pub fn of(interface: &str) -> SendDrops {
+        SendDrops { interface: interface.to_owned(), ..SendDrops::default() }
+    }
+
     /// Counts `packets` dropped packets.
     pub fn count(&mut self, why: SendDrop, packets: u64) {
         if let Some(count) = self.counts.get_mut(why as usize) {
@@ -110,10 +118,11 @@ impl SendDrops {
             *told = Some(now);
             match why {
                 SendDrop::Firewall => log::warn!(
-                    "the firewall of this machine refuses packets to {}: allow ESP and UDP-encapsulated ESP in its output",
+                    "{}: the firewall of this machine refuses packets to {}: allow ESP and UDP-encapsulated ESP in its output",
+                    self.interface,
                     to.ip()
                 ),
-                _ => log::warn!("cannot send to {}: {error}", to.ip()),
+                _ => log::warn!("{}: cannot send to {}: {error}", self.interface, to.ip()),
             }
         }
     }

@@ -5,6 +5,8 @@
 //! was altered is delivered. [`targets`] are the same checks as functions of bytes, for cargo-fuzz
 //! (`tests/fuzz`). The command `hostile` runs as many packets as it is told to.
 
+#![allow(clippy::unwrap_used)] // a check that cannot go on has failed
+
 mod attack;
 mod packets;
 mod random;

@@ -23,7 +23,7 @@ fn nested(random: &mut Random, source: IpAddr, destination: IpAddr, depth: u8) -
         0 if depth < 2 => (icmp, icmp_error(random, source, destination, depth)),
         1 => (icmp, [&[random.pick(&[0, 8, 128, 129])], &random.bytes(7)[..]].concat()),
         _ => {
-            let len = 40 + random.length(1400);
+            let len = 40 + random.length(9000);
             (random.pick(&TRANSPORTS), random.bytes(len))
         }
     };

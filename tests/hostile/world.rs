@@ -143,7 +143,7 @@ pub(super) struct World {
     pub(super) tunnel: Tunnel<'static, AnyAead>,
     pub(super) remotes: [Remote; PEERS],
     pub(super) now: Instant,
-    /// A packet with headroom and tailroom, and room for a fragment.
+    /// A packet with headroom and tailroom, and room for a fragment, if it is not too long.
     buffers: [Vec<u8>; 2],
 }
 
@@ -153,7 +153,7 @@ impl World {
         let sealer = Sealer::new(Spd::new(lent(32)), lent(4));
         let mut tunnel = Tunnel::new(sealer, opener);
         let remotes = std::array::from_fn(|peer| add_peer(&mut tunnel, peer));
-        let buffers = [HEADROOM + 66_000 + TAILROOM, HEADROOM + 9000 + TAILROOM];
+        let buffers = [HEADROOM + 66_000 + TAILROOM, HEADROOM + 4000 + TAILROOM];
         World { tunnel, remotes, now: Instant::ZERO, buffers: buffers.map(|len| vec![0; len]) }
     }
 
@@ -196,10 +196,10 @@ fn add_peer(tunnel: &mut Tunnel<'static, AnyAead>, peer: usize) -> Remote {
     let esn = esn(peer);
     let sa = |outbound| {
         let key = key(peer, outbound);
-        InboundSa { spi, key, salt: SALT, esn, window: window(), peer: id }
+        InboundSa { spi, key, salt: SALT.into(), esn, window: window(), peer: id }
     };
     let sequence = OutboundSequence::new(esn);
-    let outbound = OutboundSa { spi, key: key(peer, true), salt: SALT, sequence };
+    let outbound = OutboundSa { spi, key: key(peer, true), salt: SALT.into(), sequence };
     opener.install(sa(false)).unwrap();
     sealer.install(id, outbound, 0);
     Remote { spi, key: key(peer, false), esn, number: 0, inbound: sa(true) }

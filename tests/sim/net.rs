@@ -126,13 +126,13 @@ impl Net {
         let key: Vec<u8> = (spi.to_be_bytes().into_iter().cycle()).take(32).collect();
         let key = || AnyAead::new(tie.cipher, &key[..tie.cipher.key_len()]).unwrap();
         let sequence = OutboundSequence::reserved(tie.esn, tie.first, tie.limit);
-        let outbound = OutboundSa { spi, key: key(), salt: *b"salt", sequence };
+        let outbound = OutboundSa { spi, key: key(), salt: (*b"salt").into(), sequence };
         let sealer = &mut self.endpoints[from.0].tunnel().sealer;
         sealer.install(from.1, outbound, tie.announce_below);
         let inbound = InboundSa {
             spi,
             key: key(),
-            salt: *b"salt",
+            salt: (*b"salt").into(),
             esn: tie.esn,
             window: ReplayWindow::new(vec![0; window_storage(2048)].leak().into()).unwrap(),
             peer: to.1,

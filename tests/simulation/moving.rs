@@ -72,11 +72,13 @@ fn late_packets_do_not_bring_a_peer_back() {
         transfer.received() > 600_000
     });
     assert_eq!(remote(&mut net.endpoints[1]), elsewhere);
+    net.endpoints[1].events.clear();
     for flight in late {
         net.link.inject(net.now, flight);
     }
     net.run(100_000, |net| transfer.drive(net));
     assert_eq!(remote(&mut net.endpoints[1]), elsewhere);
+    assert!(net.endpoints[1].events.is_empty(), "{:?}", net.endpoints[1].events);
 }
 
 /// Who copies a packet and sends it from elsewhere moves nobody.

@@ -11,6 +11,8 @@ pub use rustcrypto::{Aes128Gcm16, Aes256Gcm16, AnyAead, ChaCha20Poly1305};
 pub const ICV_LEN: usize = 16;
 /// Length of the salt, the part of the keying material that begins each nonce, in bytes.
 pub const SALT_LEN: usize = 4;
+/// A salt; it is erased when dropped, as keys are.
+pub type Salt = zeroize::Zeroizing<[u8; SALT_LEN]>;
 /// Length of a nonce (salt and IV) in bytes.
 pub const NONCE_LEN: usize = 12;
 

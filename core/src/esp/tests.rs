@@ -7,7 +7,7 @@ use managed::ManagedSlice;
 
 use super::*;
 use crate::counters::Discard;
-use crate::crypto::{Aead, AnyAead, Cipher};
+use crate::crypto::{Aead, AnyAead, Cipher, Salt};
 use crate::packet::{HEADROOM, PacketBuf, TAILROOM};
 use crate::sad::{InboundSa, OutboundSa};
 use crate::spd::PeerId;
@@ -20,7 +20,7 @@ fn outbound(cipher: Cipher, esn: bool, first: u64) -> OutboundSa<AnyAead> {
     OutboundSa {
         spi: 0x1001,
         key: AnyAead::new(cipher, key).unwrap(),
-        salt: salt[..4].try_into().unwrap(),
+        salt: Salt::new(salt[..4].try_into().unwrap()),
         sequence: OutboundSequence::reserved(esn, first, u64::MAX),
     }
 }
@@ -76,7 +76,7 @@ fn rfc_7634_appendix_a() {
     let mut sa = inbound(Cipher::ChaCha20Poly1305, false);
     sa.spi = 0x0102_0304;
     sa.key = AnyAead::new(Cipher::ChaCha20Poly1305, &(0x80..0xa0).collect::<Vec<u8>>()).unwrap();
-    sa.salt = [0xa0, 0xa1, 0xa2, 0xa3];
+    sa.salt = [0xa0, 0xa1, 0xa2, 0xa3].into();
     assert_eq!(opened(&mut sa, &esp), Ok(inner));
     assert_eq!(opened(&mut sa, &esp), Err(Discard::Replayed));
 }

@@ -4,6 +4,8 @@
 //! a socket takes no more, TUN is not read, so that its queue is the buffer. Wire to TUN: a batch
 //! is received, each packet is opened where it lies and written. Neither allocates memory.
 
+use core::time::Duration;
+
 use simplevpn_core::fragment::Fragments;
 use simplevpn_core::icmp::{RateLimit, answer_too_big};
 use simplevpn_core::{Discard, HEADROOM, Instant, PacketBuf, Sealed};
@@ -21,6 +23,8 @@ use crate::udp_socket::{self, Encapsulated};
 pub(super) const BATCH: usize = 64;
 /// ICMP errors to the host: per second on average, and at once.
 const ICMP_RATE: (u32, u32) = (100, 50);
+/// How long the log is spared after a line about a socket that cannot be read.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// What is dropped here and nowhere else.
 #[derive(Debug, Clone, Copy, Default)]
@@ -44,11 +48,17 @@ pub(super) struct DataPath {
     /// A packet while it is cut into fragments.
     whole: Box<[u8]>,
     icmp_limit: RateLimit,
+    /// The interface, as the log calls it.
+    name: String,
+    /// When the log was last told that a socket cannot be read.
+    told: Option<Instant>,
 }
 
 impl DataPath {
-    pub(super) fn new(tun: TunDevice, outer: Outer) -> DataPath {
+    pub(super) fn new(name: &str, tun: TunDevice, outer: Outer) -> DataPath {
         DataPath {
+            name: name.to_owned(),
+            told: None,
             tun,
             outer,
             counters: Counters::default(),
@@ -84,7 +94,9 @@ impl DataPath {
     /// Reads one packet and seals it; `false` if there is none.
     fn seal_next(&mut self, tunnel: &mut HeapTunnel, now: Instant) -> Result<bool, String> {
         let slot = self.slots.get_mut(self.used).unwrap_or_default();
-        let read = self.tun.read(slot).map_err(|error| format!("reading from TUN: {error}"))?;
+        let read = self.tun.read(slot).map_err(|error| {
+            format!("{}: its TUN device is gone, was it deleted? ({error})", self.name)
+        })?;
         let Some((_, mut packet)) = read else { return Ok(false) };
         match tunnel.sealer.seal(now, &mut packet) {
             Ok(Sealed::Transmit(_, transmit)) => {
@@ -184,7 +196,10 @@ impl DataPath {
     ) -> bool {
         let Some(socket) = self.outer.get(which) else { return false };
         let received = socket.receive(batch).unwrap_or_else(|error| {
-            log::warn!("receiving: {error}");
+            if self.told.is_none_or(|told| now.saturating_since(told) >= QUIET) {
+                self.told = Some(now);
+                log::warn!("{}: receiving: {error}", self.name);
+            }
             0
         });
         for index in 0..received {

@@ -3,27 +3,32 @@
 
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
+use std::collections::BTreeMap;
 
 use simplevpn_core::{Discards, Event, Instant, Path, PeerId, pmtu};
 
-use super::data_path::{BATCH, DataPath};
+use super::data_path::DataPath;
 use super::outer::{Outer, Which};
 use super::peers::Peers;
+use super::surroundings::{Surroundings, first_mtu};
 use crate::config::model::{Encap, Host, Interface, Peer};
 use crate::error_queue::{PathError, PathProblem};
 use crate::netlink::Netlink;
+use crate::netlink::firewall::FirewallMonitor;
 use crate::netlink::monitor::{Changes, Monitor};
 use crate::outer_socket::Family;
 use crate::resolver::{self, Resolver};
 use crate::sequence_state::SequenceState;
 use crate::steering::{self, Steering, Underlay};
-use crate::tun::TunDevice;
 use crate::{clock, control};
 
 /// What a path is taken to carry until it says otherwise, in bytes.
 const FIRST_PATH_MTU: usize = 1500;
 /// A path MTU that was learned is forgotten after this time (RFC 1191 §6.3).
 const PATH_MTU_AGE: Duration = Duration::from_secs(600);
+/// A peer that was heard elsewhere than where it was looked for, and then no more for this time,
+/// is looked for where the configuration says again.
+const LOST: Duration = Duration::from_secs(120);
 /// How often [`Engine::tick`] has something to do.
 const TICK: Duration = Duration::from_secs(1);
 /// Bytes of the outer headers towards a peer of which nothing is known: IPv6 and UDP.
@@ -37,6 +42,8 @@ pub(super) struct Engine {
     pub(super) steering: Steering,
     pub(super) resolver: Resolver,
     pub(super) monitor: Monitor,
+    /// `None` where the kernel does not tell.
+    pub(super) firewall: Option<FirewallMonitor>,
     pub(super) since: Instant,
     pub(super) mtu: u16,
     /// What the tunnels of earlier configurations have dropped.
@@ -48,7 +55,29 @@ pub(super) struct Engine {
     ticked: Instant,
     changed: Changed,
     /// The last trouble with the surroundings, told once.
-    trouble: Option<String>,
+    trouble: Option<Trouble>,
+    /// Names that cannot be resolved, and why, told once.
+    unresolved: BTreeMap<String, &'static str>,
+}
+
+/// What keeps the surroundings from being as they should.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Trouble {
+    /// Everything is in place, but some peer will not be reached.
+    Warning(String),
+    /// Something could not be put in place; it is tried again.
+    Failure(String),
+}
+
+impl From<steering::Error> for Trouble {
+    fn from(error: steering::Error) -> Trouble {
+        match error {
+            steering::Error::EndpointInside { .. } | steering::Error::Conflict(_) => {
+                Trouble::Warning(text(error))
+            }
+            _ => Trouble::Failure(text(error)),
+        }
+    }
 }
 
 /// What the surroundings have to be told at the next tick.
@@ -60,43 +89,36 @@ struct Changed {
 }
 
 impl Engine {
-    /// Opens everything for `interface` and leads traffic into it. `restrict` is called when no
-    /// further privileges are needed.
+    /// Opens everything else for `interface`, whose sockets are open, and leads traffic into it.
     ///
     /// # Errors
-    /// A sentence that says what is wrong.
-    pub(super) fn start(
-        interface: Interface,
-        restrict: impl FnOnce() -> Result<(), String>,
-    ) -> Result<Engine, String> {
-        let run_dir = control::run_dir();
-        let mark = steering::mark(interface.fwmark).0;
-        let outer = Outer::open(&interface, mark, BATCH)?;
-        restrict()?;
+    /// A sentence that says what is wrong. The killswitch is closed then if it is wanted; nothing
+    /// else is left behind.
+    pub(super) fn start(interface: Interface, outer: Outer) -> Result<Engine, String> {
         // Whatever can be refused is refused before anything is closed or led anywhere.
         let mut state = SequenceState::open(&interface.state_dir).map_err(text)?;
-        let (peers, claimed) = Peers::build(&interface.peers, Peers::none(), &mut state);
+        let (mut peers, claimed) = Peers::build(&interface.peers, Peers::none(), &mut state);
         claimed.map_err(text)?;
-        let mtu = interface.mtu.unwrap_or(pmtu::MIN_INNER_V6 as u16);
-        let underlay = underlay(&interface, mtu);
-        let steering = Steering::prepare(&interface, underlay, &run_dir).map_err(text)?;
-        let tun = TunDevice::create(&interface.name)?;
-        let mut netlink = Netlink::open().map_err(text)?;
-        let link = netlink.link(&interface.name).map_err(text)?;
-        let device = link.ok_or("the TUN device has gone away")?.index;
-
-        let mut settings = resolver::Settings::new(mark);
-        settings.device.clone_from(&interface.tunlink);
-        settings.memory = Some(run_dir.join(format!("{}.names", interface.name)));
+        let (steering, around) = match Engine::surround(&interface) {
+            Ok(opened) => opened,
+            Err(error) => {
+                // Numbers that were not used are not lost, however often this happens.
+                peers.release(&mut state);
+                state.close().map_err(text)?;
+                return Err(error);
+            }
+        };
+        let Surroundings { tun, netlink, device, resolver, monitor, firewall } = around;
         let now = clock::now();
         let mut engine = Engine {
-            data: DataPath::new(tun, outer),
+            data: DataPath::new(&interface.name, tun, outer),
             peers,
             steering,
-            resolver: Resolver::new(settings).map_err(text)?,
-            monitor: Monitor::open().map_err(text)?,
+            resolver,
+            monitor,
+            firewall,
             since: now,
-            mtu,
+            mtu: first_mtu(&interface),
             earlier: Discards::default(),
             state,
             netlink,
@@ -104,11 +126,16 @@ impl Engine {
             ticked: now,
             changed: Changed { endpoints: true, mtu: true, network: false },
             trouble: None,
+            unresolved: BTreeMap::new(),
             interface,
         };
         engine.aim_all(now);
-        engine.apply_mtu()?;
-        engine.steering.install(device).map_err(text)?;
+        let installed = engine.apply_mtu();
+        let installed = installed.and_then(|()| Ok(engine.steering.install(device)?));
+        if let Err(Trouble::Warning(error) | Trouble::Failure(error)) = installed {
+            engine.stop(false)?;
+            return Err(error);
+        }
         engine.settle();
         log::info!(
             "{}: up; steering {}, mtu {}, peers {}",
@@ -120,13 +147,27 @@ impl Engine {
         Ok(engine)
     }
 
+    /// Closes, and opens what there is one of for each interface.
+    fn surround(interface: &Interface) -> Result<(Steering, Surroundings), String> {
+        let run_dir = control::run_dir();
+        let underlay = underlay(interface, first_mtu(interface));
+        let steering = Steering::prepare(interface, underlay, &run_dir).map_err(text)?;
+        match Surroundings::open(interface, &run_dir) {
+            Ok(around) => Ok((steering, around)),
+            Err(error) => {
+                steering.leave().map_err(text)?;
+                Err(error)
+            }
+        }
+    }
+
     /// Goes over to another configuration of the same interface. Peers whose keys are the same
     /// keep their SAs.
     ///
     /// # Errors
     /// A sentence that says what is wrong; what could be applied is applied.
     pub(super) fn reload(&mut self, interface: Interface, now: Instant) -> Result<(), String> {
-        if interface == self.interface {
+        if interface == self.interface && self.peers.list.iter().all(|peer| peer.pair.is_some()) {
             return Ok(());
         }
         let fixed = |i: &Interface| (i.nat_port, i.fwmark, i.tunlink.clone(), i.state_dir.clone());
@@ -150,6 +191,7 @@ impl Engine {
                 && !self.interface.peers.iter().any(|other| name_of(other) == Some(name))
             {
                 self.resolver.forget(name);
+                self.unresolved.remove(name);
             }
         }
         // Whoever is to be reached as before keeps the path that was found.
@@ -199,19 +241,34 @@ impl Engine {
     /// A peer's newest packet came on another path, on which it is answered by now.
     fn moved(&mut self, id: PeerId, path: Path) {
         let Some(peer) = self.peers.list.get_mut(id.index()) else { return };
-        let (name, encap) = (&peer.config.name, peer.config.encap);
+        let nat_port = self.interface.nat_port;
+        let port = peer.config.endpoint.as_ref().map_or(nat_port, |endpoint| endpoint.nat_port);
+        let (sealer, encap) = (&mut self.peers.tunnel.sealer, peer.config.encap);
         match (encap, path) {
             (Encap::Esp, Path::Udp { remote, .. }) => {
-                log::warn!("{name}: heard through UDP, answered with raw ESP as configured");
-                let path = esp_path(remote.ip());
-                self.peers.tunnel.sealer.set_path(id, Some(path));
+                sealer.set_path(id, Some(esp_path(remote.ip())));
             }
             (Encap::Udp, Path::Esp { remote, .. }) => {
-                let port =
-                    peer.config.endpoint.as_ref().map_or(self.interface.nat_port, |e| e.nat_port);
+                let path = udp_path(SocketAddr::new(remote, port), nat_port);
+                sealer.set_path(id, Some(path));
+            }
+            _ => {}
+        }
+        let from = |path: Path| match path {
+            Path::Esp { remote, .. } => esp_path(remote),
+            Path::Udp { remote, local } => udp_path(remote, local.port()),
+        };
+        // To be heard from the same place at another address of ours is no news.
+        if peer.heard.replace(path).is_some_and(|before| from(before) == from(path)) {
+            return;
+        }
+        let name = format!("{}: {}", self.interface.name, peer.config.name);
+        match (encap, path) {
+            (Encap::Esp, Path::Udp { .. }) => {
+                log::warn!("{name}: heard through UDP, answered with raw ESP as configured");
+            }
+            (Encap::Udp, Path::Esp { .. }) => {
                 log::warn!("{name}: heard as raw ESP, answered through UDP as configured");
-                let path = udp_path(SocketAddr::new(remote, port), self.interface.nat_port);
-                self.peers.tunnel.sealer.set_path(id, Some(path));
             }
             (_, Path::Esp { remote, .. }) => log::info!("{name}: heard from {remote}, raw ESP"),
             (_, Path::Udp { remote, .. }) => log::info!("{name}: heard from {remote}, ESP in UDP"),
@@ -249,7 +306,11 @@ impl Engine {
             }
             let learned = pmtu::learn(&path, outbound.path_mtu(), claimed);
             if learned < outbound.path_mtu() {
-                log::info!("{}: the path carries {learned} bytes", peer.config.name);
+                log::info!(
+                    "{}: {}: the path carries {learned} bytes",
+                    self.interface.name,
+                    peer.config.name
+                );
                 self.peers.tunnel.sealer.set_path_mtu(id, learned);
                 peer.mtu_learned = Some(now);
                 self.changed.mtu = true;
@@ -264,6 +325,7 @@ impl Engine {
         while let Some(event) = self.resolver.poll_event() {
             match event {
                 resolver::Event::Resolved { name, .. } => {
+                    self.unresolved.remove(&name);
                     for at in 0..self.peers.list.len() {
                         if name_of(&self.peers.list[at].config) == Some(&name) {
                             self.aim_at_resolved(at);
@@ -271,7 +333,11 @@ impl Engine {
                     }
                 }
                 resolver::Event::Failed { name, reason } => {
-                    log::warn!("{}: cannot resolve {name}: {reason}", self.interface.name);
+                    if self.unresolved.get(&name) != Some(&reason) {
+                        let interface = &self.interface.name;
+                        log::warn!("{interface}: cannot resolve {name}: {reason}; tried again");
+                        self.unresolved.insert(name, reason);
+                    }
                 }
             }
         }
@@ -285,8 +351,13 @@ impl Engine {
             routes: true,
         });
         self.changed.network |= changes.any();
-        if changes.addresses {
-            self.forget_local_addresses();
+        if changes.addresses || changes.routes {
+            self.forget_local_addresses(changes.routes);
+        }
+        if let Some(device) = self.interface.tunlink.as_ref().filter(|_| changes.links)
+            && let Err(error) = self.data.outer.bind(device)
+        {
+            log::debug!("{}: tunlink '{device}': {error}", self.interface.name);
         }
         if changes.any() {
             for name in self.interface.peers.iter().filter_map(name_of) {
@@ -297,16 +368,33 @@ impl Engine {
         }
     }
 
-    /// Lets routing choose our own address again, as the one in use may be gone.
-    fn forget_local_addresses(&mut self) {
-        for at in 0..self.peers.list.len() {
+    /// Notes that others changed the firewall: what is missing of ours is put back.
+    pub(super) fn handle_firewall(&mut self) {
+        let Some(firewall) = &mut self.firewall else { return };
+        let table = steering::Identity::of(&self.interface.name).table();
+        self.changed.network |= firewall.deleted(&table);
+    }
+
+    /// Lets routing choose our own address again where the one in use is gone, or where routes
+    /// changed and the peer is ours to look for. One that looks for us is answered from the
+    /// address that it knows.
+    fn forget_local_addresses(&mut self, routes: bool) {
+        let ours: Vec<IpAddr> = match self.netlink.addresses() {
+            Ok(all) => all.iter().map(|(_, address)| address.address().into()).collect(),
+            Err(_) => Vec::new(),
+        };
+        for (at, peer) in self.peers.list.iter().enumerate() {
             let id = PeerId(at as u32);
             let path = self.peers.tunnel.sealer.peer(id).and_then(|peer| peer.path()).copied();
-            let path = path.map(|path| match path {
-                Path::Esp { remote, .. } => esp_path(remote),
-                Path::Udp { local, remote } => udp_path(remote, local.port()),
-            });
-            self.peers.tunnel.sealer.set_path(id, path);
+            let (local, free) = match path {
+                None => continue,
+                Some(Path::Esp { local, remote }) => (local, esp_path(remote)),
+                Some(Path::Udp { local, remote }) => (local.ip(), udp_path(remote, local.port())),
+            };
+            let chosen = routes && peer.config.endpoint.is_some();
+            if !local.is_unspecified() && (chosen || !ours.contains(&local)) {
+                self.peers.tunnel.set_path(id, Some(free));
+            }
         }
     }
 
@@ -339,7 +427,25 @@ impl Engine {
         self.state.tick(now);
         self.peers.extend(&mut self.state);
         self.forget_old_mtus(now);
+        self.look_for_lost(now);
         self.settle();
+    }
+
+    /// Looks for peers where the configuration says that are no longer heard where they went.
+    /// Otherwise one packet that an attacker led astray could cut us off for good.
+    fn look_for_lost(&mut self, now: Instant) {
+        for at in 0..self.peers.list.len() {
+            let peer = &mut self.peers.list[at];
+            if !peer.has_moved() {
+                continue;
+            }
+            let inbound = self.peers.tunnel.opener.peer(PeerId(at as u32));
+            let last = inbound.and_then(|inbound| inbound.traffic().last);
+            if last.is_none_or(|last| now.saturating_since(last) >= LOST) {
+                (peer.aimed, peer.heard) = (None, None);
+                self.aim(at, now);
+            }
+        }
     }
 
     fn forget_old_mtus(&mut self, now: Instant) {
@@ -352,7 +458,8 @@ impl Engine {
         }
     }
 
-    /// Tells the surroundings what has changed since the last tick. Trouble is logged once.
+    /// Tells the surroundings what has changed since the last tick. Trouble is logged once, and
+    /// what failed is tried again.
     fn settle(&mut self) {
         let changed = core::mem::take(&mut self.changed);
         let mut results = Vec::new();
@@ -361,17 +468,24 @@ impl Engine {
         }
         if changed.endpoints {
             let endpoints: Vec<IpAddr> = self.endpoints().collect();
-            results.push(self.steering.set_endpoints(&endpoints).map_err(text));
+            results.push(self.steering.set_endpoints(&endpoints).map_err(Trouble::from));
         }
         if changed.network {
-            results.push(self.steering.refresh().map_err(text));
+            results.push(self.steering.refresh().map_err(Trouble::from));
         }
         if results.is_empty() {
             return;
         }
         let trouble = results.into_iter().find_map(Result::err);
-        if let Some(trouble) = trouble.as_ref().filter(|now| self.trouble.as_ref() != Some(now)) {
-            log::error!("{}: {trouble}", self.interface.name);
+        if trouble != self.trouble {
+            match &trouble {
+                Some(Trouble::Warning(what)) => log::warn!("{}: {what}", self.interface.name),
+                Some(Trouble::Failure(what)) => log::error!("{}: {what}", self.interface.name),
+                None => {}
+            }
+        }
+        if matches!(trouble, Some(Trouble::Failure(_))) {
+            self.changed = Changed { network: true, ..changed };
         }
         self.trouble = trouble;
     }
@@ -381,7 +495,8 @@ impl Engine {
     }
 
     /// Gives the TUN device the MTU that every peer's path carries, if it is not configured.
-    fn apply_mtu(&mut self) -> Result<(), String> {
+    /// TCP is clamped to what they carry in any case.
+    fn apply_mtu(&mut self) -> Result<(), Trouble> {
         let carried = self.peers.tunnel.sealer.peers().map(|(_, peer)| {
             let outer = peer.path().map_or(LARGEST_OUTER, Path::outer_len);
             pmtu::device_mtu(peer.path_mtu(), outer)
@@ -389,8 +504,10 @@ impl Engine {
         let carried = carried.min().unwrap_or(pmtu::MIN_INNER_V6);
         let carried = u16::try_from(carried).unwrap_or(u16::MAX);
         self.mtu = self.interface.mtu.unwrap_or(carried);
-        self.netlink.set_mtu(self.device, self.mtu.into()).map_err(text)?;
-        self.steering.set_mtu(self.mtu).map_err(text)
+        self.netlink
+            .set_mtu(self.device, self.mtu.into())
+            .map_err(|error| Trouble::Failure(text(error)))?;
+        Ok(self.steering.set_mtu(self.mtu.min(carried))?)
     }
 
     /// Sends every peer's packets where the configuration says.
@@ -420,10 +537,16 @@ impl Engine {
         if path.is_some_and(|path| addresses.contains(&path.remote())) {
             return;
         }
+        // It has moved and its name has not: what it proved counts more.
+        let peer = &self.peers.list[at];
+        if peer.has_moved() && peer.aimed.is_some_and(|aimed| addresses.contains(&aimed)) {
+            return;
+        }
         let reachable =
             addresses.iter().find(|address| self.data.outer.serves(Family::of(**address)));
         if let Some(address) = reachable.copied() {
-            log::info!("{}: {name} is {address}", self.peers.list[at].config.name);
+            let peer = &self.peers.list[at].config.name;
+            log::info!("{}: {peer}: {name} is {address}", self.interface.name);
             self.aim_at(at, address);
         }
     }
@@ -436,8 +559,10 @@ impl Engine {
             Encap::Auto | Encap::Esp => esp_path(address),
         };
         let id = PeerId(at as u32);
-        self.peers.tunnel.sealer.set_path(id, Some(path));
+        self.peers.tunnel.set_path(id, Some(path));
         self.peers.tunnel.sealer.set_path_mtu(id, FIRST_PATH_MTU);
+        let peer = &mut self.peers.list[at];
+        (peer.aimed, peer.heard, peer.mtu_learned) = (Some(address), None, None);
         self.changed.endpoints = true;
         self.changed.mtu = true;
     }

@@ -9,8 +9,10 @@ mod engine;
 mod outer;
 mod peers;
 mod report;
+mod surroundings;
 
 use core::time::Duration;
+use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
@@ -27,7 +29,7 @@ use crate::control::{self, ControlServer, Request};
 use crate::{clock, privileges, status, steering};
 use data_path::BATCH;
 use engine::Engine;
-use outer::Which;
+use outer::{Outer, Which};
 
 /// Why the daemon ends.
 #[derive(Debug)]
@@ -58,9 +60,10 @@ enum Source {
     Control,
     Resolver,
     Monitor,
+    Firewall,
 }
 
-const SOURCES: [Source; 8] = [
+const SOURCES: [Source; 9] = [
     Source::Tun,
     Source::Outer(Which::EspV4),
     Source::Outer(Which::EspV6),
@@ -69,6 +72,7 @@ const SOURCES: [Source; 8] = [
     Source::Control,
     Source::Resolver,
     Source::Monitor,
+    Source::Firewall,
 ];
 const SIGNALS: u64 = u64::MAX;
 
@@ -94,6 +98,7 @@ impl Served {
             Source::Control => self.control.as_fd(),
             Source::Resolver => self.engine.resolver.as_fd(),
             Source::Monitor => self.engine.monitor.as_fd(),
+            Source::Firewall => self.engine.firewall.as_ref()?.as_fd(),
         })
     }
 
@@ -127,6 +132,13 @@ struct Daemon {
 pub fn run(file: &Path, only: Option<&str>) -> Result<(), Error> {
     privileges::check()?;
     let interfaces = load(file, only)?;
+    if interfaces.is_empty() {
+        let which = only.map(|only| format!(" '{only}'")).unwrap_or_default();
+        return Err(Error::Failure(format!(
+            "{} has no interface{which} of proto 'simplevpn' that is not disabled",
+            file.display()
+        )));
+    }
     // Blocked before any thread starts, so that every thread blocks them.
     let mut wanted = SigSet::empty();
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().for_each(|s| wanted.add(s));
@@ -145,8 +157,9 @@ pub fn run(file: &Path, only: Option<&str>) -> Result<(), Error> {
     };
     let result = daemon.start(interfaces).and_then(|()| daemon.serve());
     for served in daemon.served.drain(..) {
+        let name = served.engine.interface.name.clone();
         if let Err(error) = served.engine.stop(false) {
-            log::error!("{error}");
+            log::error!("{name}: {error}");
         }
     }
     result
@@ -159,9 +172,13 @@ fn load(file: &Path, only: Option<&str>) -> Result<Vec<Interface>, Error> {
     let mut interfaces = loaded.interfaces;
     if let Some(only) = only {
         interfaces.retain(|interface| interface.name == only);
-        if interfaces.is_empty() {
+    }
+    let mut ports: HashMap<u16, &str> = HashMap::new();
+    for Interface { name, nat_port, .. } in &interfaces {
+        if let Some(other) = ports.insert(*nat_port, name) {
             return Err(Error::Failure(format!(
-                "{} has no interface '{only}' of proto 'simplevpn' that is not disabled",
+                "{}: {other} and {name} both have nat_port {nat_port}; give one of them another, \
+                 and its peers the same as endpoint_nat_port",
                 file.display()
             )));
         }
@@ -169,29 +186,34 @@ fn load(file: &Path, only: Option<&str>) -> Result<Vec<Interface>, Error> {
     Ok(interfaces)
 }
 
+/// What an interface needs privileges for, and what only one daemon can have.
+struct Opened {
+    interface: Interface,
+    control: ControlServer,
+    outer: Outer,
+}
+
+fn open(interface: Interface) -> Result<Opened, Error> {
+    let name = &interface.name;
+    // The lock beside the control socket comes first: one daemon for each interface.
+    let control = ControlServer::open(&control::run_dir(), name)?;
+    let mark = steering::mark(interface.fwmark).0;
+    let outer = Outer::open(&interface, mark, BATCH).map_err(|e| format!("{name}: {e}"))?;
+    Ok(Opened { interface, control, outer })
+}
+
 impl Daemon {
     fn start(&mut self, interfaces: Vec<Interface>) -> Result<(), Error> {
-        let mut left = interfaces.len();
-        for interface in interfaces {
-            left -= 1;
-            let last = left == 0;
-            self.add(interface, || match last {
-                true => privileges::restrict().map_err(|error| format!("privileges: {error}")),
-                false => Ok(()),
-            })?;
-        }
-        Ok(())
+        let opened: Vec<Opened> = interfaces.into_iter().map(open).collect::<Result<_, _>>()?;
+        // Before there is a second thread, which would keep what this one gives up.
+        privileges::restrict().map_err(|error| format!("cannot drop privileges: {error}"))?;
+        opened.into_iter().try_for_each(|opened| self.add(opened))
     }
 
-    fn add(
-        &mut self,
-        interface: Interface,
-        restrict: impl FnOnce() -> Result<(), String>,
-    ) -> Result<(), Error> {
+    fn add(&mut self, opened: Opened) -> Result<(), Error> {
+        let Opened { interface, control, outer } = opened;
         let name = interface.name.clone();
-        // The lock beside the control socket comes first: one daemon for each interface.
-        let control = ControlServer::open(&control::run_dir(), &name)?;
-        let engine = Engine::start(interface, restrict).map_err(|e| format!("{name}: {e}"))?;
+        let engine = Engine::start(interface, outer).map_err(|e| format!("{name}: {e}"))?;
         let number = self.next_number;
         self.next_number += 1;
         let served = Served { number, engine, control, congested: false };
@@ -266,12 +288,13 @@ impl Daemon {
                     let status = engine.status(now);
                     if request == Request::ShowJson { status.to_json() } else { status.to_string() }
                 });
-                if down {
-                    self.down(at)?;
+                if down && let Err(error) = self.down(at) {
+                    error.log();
                 }
             }
             Source::Resolver => engine.handle_resolver(now),
             Source::Monitor => engine.handle_network(now),
+            Source::Firewall => engine.handle_firewall(),
         }
         Ok(())
     }
@@ -280,9 +303,12 @@ impl Daemon {
     fn down(&mut self, at: usize) -> Result<(), Error> {
         let Served { engine, control, .. } = self.served.remove(at);
         let name = engine.interface.name.clone();
-        engine.stop(true)?;
-        control.finish(&format!("{name} is down\n"));
-        Ok(())
+        let result = engine.stop(true).map_err(|error| format!("{name}: {error}"));
+        match &result {
+            Ok(()) => control.finish(Ok(&format!("{name} is down"))),
+            Err(error) => control.finish(Err(error)),
+        }
+        Ok(result?)
     }
 
     /// `true`: the daemon is to end.
@@ -317,8 +343,12 @@ impl Daemon {
         for interface in interfaces {
             let known = |served: &&mut Served| served.engine.interface.name == interface.name;
             let result = match self.served.iter_mut().find(known) {
-                Some(served) => served.engine.reload(interface, now).map_err(Error::from),
-                None => self.add(interface, || Ok(())),
+                Some(served) => {
+                    let name = &interface.name.clone();
+                    let result = served.engine.reload(interface, now);
+                    result.map_err(|error| format!("{name}: {error}").into())
+                }
+                None => open(interface).and_then(|opened| self.add(opened)),
             };
             if let Err(error) = result {
                 error.log();
@@ -378,7 +408,7 @@ pub fn show(only: Option<&str>, json: bool) -> Result<String, String> {
             Err(error) if is_nobody(&error) => {
                 return Err(format!("{name} is not running (no daemon serves it)"));
             }
-            Err(error) => return Err(format!("{name}: {error}")),
+            Err(error) => return Err(refused(&name, &error)),
         }
     }
     Ok(match (json, only) {
@@ -395,12 +425,28 @@ pub fn down(name: &str) -> Result<String, String> {
     let dir = control::run_dir();
     match control::ask(&dir, name, Request::Down) {
         Ok(answer) => Ok(answer),
-        Err(error) if is_nobody(&error) || error.kind() == std::io::ErrorKind::UnexpectedEof => {
+        Err(error) if is_nobody(&error) || has_ended(&error) => {
             steering::down(name, &dir).map_err(|error| error.to_string())?;
             Ok(format!("{name} was not running; nothing of it is left\n"))
         }
-        Err(error) => Err(format!("{name}: {error}")),
+        Err(error) => Err(refused(name, &error)),
     }
+}
+
+fn refused(name: &str, error: &std::io::Error) -> String {
+    match error.kind() {
+        // The daemon names the interface itself.
+        std::io::ErrorKind::Other => error.to_string(),
+        std::io::ErrorKind::PermissionDenied => {
+            format!("{name}: {error}; run it as the user who runs the daemon, mostly root")
+        }
+        _ => format!("{name}: {error}"),
+    }
+}
+
+fn has_ended(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
 }
 
 fn is_nobody(error: &std::io::Error) -> bool {

@@ -73,12 +73,28 @@ impl Outer {
         let mut sockets = [const { None }; 4];
         for (socket, opened) in sockets.iter_mut().zip(opened) {
             *socket = opened?;
-            if let (Some(socket), Some(device)) = (socket, &interface.tunlink) {
-                setsockopt(&socket.as_fd(), sockopt::BindToDevice, &device.into())
-                    .map_err(|error| format!("cannot bind to tunlink '{device}': {error}"))?;
-            }
         }
-        Ok(Outer { sockets, blocked: None, drops: SendDrops::default() })
+        let outer = Outer { sockets, blocked: None, drops: SendDrops::of(&interface.name) };
+        if let Some(device) = &interface.tunlink {
+            outer.bind(device).map_err(|error| {
+                format!(
+                    "cannot bind to tunlink '{device}': {}; name a network device of this machine",
+                    error.desc()
+                )
+            })?;
+        }
+        Ok(outer)
+    }
+
+    /// Binds every socket to the device of this name as it is now: one that went and came back,
+    /// as PPP's do, is another to the kernel.
+    ///
+    /// # Errors
+    /// `ENODEV` if there is none.
+    pub(super) fn bind(&self, device: &str) -> nix::Result<()> {
+        let device = device.into();
+        let mut sockets = self.sockets.iter().flatten();
+        sockets.try_for_each(|s| setsockopt(&s.as_fd(), sockopt::BindToDevice, &device))
     }
 
     pub(super) fn get(&self, which: Which) -> Option<&OuterSocket> {

@@ -5,11 +5,12 @@
 
 use std::collections::HashMap;
 
-use simplevpn_core::crypto::SALT_LEN;
+use simplevpn_core::crypto::{SALT_LEN, Salt};
 use simplevpn_core::esp::{OutboundSequence, ReplayWindow, window_storage};
 use simplevpn_core::sad::{InboundSa, OutboundSa, Sad};
 use simplevpn_core::{
-    InboundPeer, Instant, Offset, Opener, OutboundPeer, PeerId, Sealer, Selectors, Spd, Tunnel,
+    InboundPeer, Instant, Offset, Opener, OutboundPeer, Path, PeerId, Sealer, Selectors, Spd,
+    Tunnel,
 };
 
 use crate::config::host_prefix;
@@ -30,9 +31,23 @@ pub(super) struct PeerState {
     pub(super) pair: Option<PairId>,
     /// When its path MTU was lowered, if it was.
     pub(super) mtu_learned: Option<Instant>,
+    /// The address its packets were last sent to because the configuration, or a name, says so.
+    pub(super) aimed: Option<core::net::IpAddr>,
+    /// The path on which it was heard since then.
+    pub(super) heard: Option<Path>,
 }
 
 impl PeerState {
+    fn new(config: &Peer) -> PeerState {
+        let config = config.clone();
+        PeerState { config, pair: None, mtu_learned: None, aimed: None, heard: None }
+    }
+
+    /// Whether it was heard elsewhere than where it was looked for.
+    pub(super) fn has_moved(&self) -> bool {
+        self.heard.is_some_and(|path| self.aimed.is_some_and(|aimed| aimed != path.remote()))
+    }
+
     pub(super) fn keys(&self) -> &ManualKeys {
         let Keying::Manual(keys) = &self.config.keying;
         keys
@@ -60,7 +75,10 @@ impl Peers {
         let mut peers = Peers { tunnel: tunnel_for(configs), list: Vec::new() };
         let mut by_spi: HashMap<u32, usize> = HashMap::new();
         for (at, peer) in previous.list.iter().enumerate() {
-            by_spi.insert(peer.keys().spi_in, at);
+            // One that got no sequence numbers tries again.
+            if peer.pair.is_some() {
+                by_spi.insert(peer.keys().spi_in, at);
+            }
         }
         let mut new = Vec::new();
         for (id, config) in (0..).map(PeerId).zip(configs) {
@@ -127,7 +145,7 @@ impl Peers {
         let (offset, local) = policy(config);
         let outbound = OutboundPeer::new(offset, local.clone());
         self.put(id, config, outbound, InboundPeer::new(offset, local));
-        self.list.push(PeerState { config: config.clone(), pair: None, mtu_learned: None });
+        self.list.push(PeerState::new(config));
     }
 
     /// A peer that was there before under the same keys.
@@ -149,9 +167,10 @@ impl Peers {
                 log::error!("peer {}: no room for its inbound SA", config.name);
             }
         }
-        let PeerState { pair, mtu_learned, .. } = &mut previous.list[at];
-        let (pair, mtu_learned) = (pair.take(), *mtu_learned);
-        self.list.push(PeerState { config: config.clone(), pair, mtu_learned });
+        let before = &mut previous.list[at];
+        let PeerState { mtu_learned, aimed, heard, .. } = *before;
+        let (config, pair) = (config.clone(), before.pair.take());
+        self.list.push(PeerState { config, pair, mtu_learned, aimed, heard });
     }
 
     /// Puts a peer with its policies into both halves.
@@ -232,7 +251,7 @@ fn associations(
 ) -> Option<(OutboundSa<Suite>, InboundSa<'static, Suite>)> {
     let split = |keymat: &[u8]| {
         let (key, salt) = keymat.split_last_chunk::<SALT_LEN>()?;
-        Some((Suite::new(keys.cipher, key).ok()?, *salt))
+        Some((Suite::new(keys.cipher, key).ok()?, Salt::new(*salt)))
     };
     let (key, salt) = split(&keys.key_out)?;
     let (first, last) = (claimed.outbound.start, claimed.outbound.end - 1);

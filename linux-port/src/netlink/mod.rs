@@ -4,6 +4,7 @@
 //! crash. Adding what is there and deleting what is not there are no errors. Not here: gateways,
 //! multipath, source routing, neighbours; [`monitor`] follows changes that others make.
 
+pub mod firewall;
 mod message;
 pub mod monitor;
 mod types;
@@ -62,7 +63,7 @@ impl Netlink {
     /// # Errors
     /// When the kernel gives no netlink socket.
     pub fn open() -> Result<Netlink, Error> {
-        let socket = open_socket(SockFlag::empty())?;
+        let socket = open_socket(SockFlag::empty(), SockProtocol::NetlinkRoute)?;
         const EXT_ACK: i32 = 11;
         const CAP_ACK: i32 = 10;
         const GET_STRICT_CHK: i32 = 12;
@@ -326,14 +327,10 @@ fn retry<T>(mut call: impl FnMut() -> nix::Result<T>) -> Result<T, Refusal> {
     }
 }
 
-fn open_socket(flags: SockFlag) -> Result<OwnedFd, Error> {
-    socket::socket(
-        AddressFamily::Netlink,
-        SockType::Raw,
-        flags | SockFlag::SOCK_CLOEXEC,
-        SockProtocol::NetlinkRoute,
-    )
-    .map_err(|errno| error("opening a netlink socket".into(), (errno, None)))
+fn open_socket(flags: SockFlag, protocol: SockProtocol) -> Result<OwnedFd, Error> {
+    let flags = flags | SockFlag::SOCK_CLOEXEC;
+    socket::socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)
+        .map_err(|errno| error("opening a netlink socket".into(), (errno, None)))
 }
 
 fn set_netlink_option(socket: &OwnedFd, option: i32) {

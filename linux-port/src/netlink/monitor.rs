@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use nix::sys::socket::{self, MsgFlags, NetlinkAddr, SockFlag};
+use nix::sys::socket::{self, MsgFlags, NetlinkAddr, SockFlag, SockProtocol};
 
 use super::message::{self, number::*, read_u8};
 use super::{Errno, Error, PROTOCOL};
@@ -51,7 +51,7 @@ impl Monitor {
             | libc::RTMGRP_IPV4_ROUTE
             | libc::RTMGRP_IPV6_IFADDR
             | libc::RTMGRP_IPV6_ROUTE;
-        let socket = super::open_socket(SockFlag::SOCK_NONBLOCK)?;
+        let socket = super::open_socket(SockFlag::SOCK_NONBLOCK, SockProtocol::NetlinkRoute)?;
         let address = NetlinkAddr::new(0, u32::try_from(groups).unwrap_or(0));
         socket::bind(socket.as_raw_fd(), &address)
             .map_err(|errno| failed("subscribing to network changes", errno))?;

@@ -243,6 +243,8 @@ pub struct Steering {
     netlink: Netlink,
     reverse_path: ReversePath,
     device: Option<u32>,
+    /// Whether the firewall table could not be made as it should be.
+    table_failed: bool,
 }
 
 impl Steering {
@@ -250,8 +252,8 @@ impl Steering {
     /// nothing for the tunnel leaves in clear text. `run_dir` is where values to restore are kept.
     ///
     /// # Errors
-    /// When the configuration cannot be steered, or the kernel or `nft` refuses; what was closed
-    /// by then, or by an earlier run, stays closed.
+    /// When the configuration cannot be steered, or the kernel or `nft` refuses; with a killswitch,
+    /// what was closed by then, or by an earlier run, stays closed.
     pub fn prepare(
         interface: &Interface,
         underlay: Underlay,
@@ -269,9 +271,14 @@ impl Steering {
             netlink,
             reverse_path: ReversePath::new(run_dir, &interface.name),
             device: None,
+            table_failed: false,
         };
         steering.no_conflict(interface)?;
-        steering.apply()?;
+        if let Err(error) = steering.apply() {
+            // Without a killswitch nothing half done stays; the first trouble is the one to tell.
+            let _ = steering.leave();
+            return Err(error);
+        }
         Ok(steering)
     }
 
@@ -366,7 +373,9 @@ impl Steering {
         self.apply_reverse_path()?;
         self.apply_routes()?;
         let table = self.identity.table();
-        if self.plan.table.is_some() && nft::count(&table, firewall::REJECTED)?.is_none() {
+        if self.plan.table.is_some()
+            && (self.table_failed || nft::count(&table, firewall::REJECTED)?.is_none())
+        {
             self.apply_table()?;
         }
         self.no_conflict(&self.interface.clone())
@@ -431,9 +440,12 @@ impl Steering {
     fn apply_table(&mut self) -> Result<(), Error> {
         let name = self.identity.table();
         let Some(table) = &mut self.plan.table else { return Ok(nft::delete(&name)?) };
+        self.table_failed = true;
         let start = nft::count(&name, firewall::REJECTED)?.unwrap_or_default();
         table.counters.iter_mut().for_each(|counter| counter.start = start);
-        Ok(table.install()?)
+        table.install()?;
+        self.table_failed = false;
+        Ok(())
     }
 
     fn apply_reverse_path(&mut self) -> Result<(), Error> {
