@@ -392,8 +392,12 @@ impl Engine {
                 Some(Path::Udp { local, remote }) => (local.ip(), udp_path(remote, local.port())),
             };
             let chosen = routes && peer.config.endpoint.is_some();
-            if !local.is_unspecified() && (chosen || !ours.contains(&local)) {
-                self.peers.tunnel.set_path(id, Some(free));
+            if local.is_unspecified() || (ours.contains(&local) && !chosen) {
+                continue;
+            }
+            self.peers.tunnel.set_path(id, Some(free));
+            if !ours.contains(&local) {
+                self.peers.tunnel.sealer.greet(id);
             }
         }
     }
