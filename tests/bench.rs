@@ -21,7 +21,7 @@ struct Effort {
 }
 
 const WHOLE: Effort = Effort { rounds: 5, span: Duration::from_millis(1500), pings: 500 };
-const QUICK: Effort = Effort { rounds: 2, span: Duration::from_millis(400), pings: 100 };
+const QUICK: Effort = Effort { rounds: 3, span: Duration::from_millis(300), pings: 100 };
 
 /// Bytes of payload in each datagram of a flood: small, so that it is packets that count.
 const DATAGRAM: usize = 64;

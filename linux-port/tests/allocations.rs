@@ -235,11 +235,11 @@ fn measure(encap: &str, dir: &Path) {
     });
     wait_until("daemons ready", || ends.iter().all(End::is_ready));
     // Until paths and MTUs are learned and the network has come to rest.
-    wait_until("nothing new", || {
+    assert!(exchange(&ends, 20) > 0, "{encap}: nothing arrives");
+    wait_until("rest", || {
         let before = allocations();
-        let received = exchange(&ends, 10);
         std::thread::sleep(Duration::from_millis(1100));
-        received > 0 && allocations() == before
+        allocations() == before
     });
 
     let before = allocations();
