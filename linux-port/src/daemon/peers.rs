@@ -9,7 +9,8 @@ use simplevpn_core::crypto::SALT_LEN;
 use simplevpn_core::esp::{OutboundSequence, ReplayWindow, window_storage};
 use simplevpn_core::sad::{InboundSa, OutboundSa, Sad};
 use simplevpn_core::{
-    InboundPeer, Instant, Offset, Opener, OutboundPeer, Path, PeerId, Sealer, Selectors, Spd, Tunnel,
+    InboundPeer, Instant, Offset, Opener, OutboundPeer, Path, PeerId, Sealer, Selectors, Spd,
+    Tunnel,
 };
 
 use crate::config::host_prefix;

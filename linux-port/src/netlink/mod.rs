@@ -4,8 +4,8 @@
 //! crash. Adding what is there and deleting what is not there are no errors. Not here: gateways,
 //! multipath, source routing, neighbours; [`monitor`] follows changes that others make.
 
-mod message;
 pub mod firewall;
+mod message;
 pub mod monitor;
 mod types;
 
@@ -329,7 +329,8 @@ fn retry<T>(mut call: impl FnMut() -> nix::Result<T>) -> Result<T, Refusal> {
 
 fn open_socket(flags: SockFlag, protocol: SockProtocol) -> Result<OwnedFd, Error> {
     let flags = flags | SockFlag::SOCK_CLOEXEC;
-    socket::socket(AddressFamily::Netlink, SockType::Raw, flags, protocol).map_err(|errno| error("opening a netlink socket".into(), (errno, None)))
+    socket::socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)
+        .map_err(|errno| error("opening a netlink socket".into(), (errno, None)))
 }
 
 fn set_netlink_option(socket: &OwnedFd, option: i32) {
