@@ -41,6 +41,8 @@ pub struct OutboundPeer<A> {
     /// Silence after which a keepalive is sent.
     keepalive: Option<Duration>,
     silent_since: Option<Instant>,
+    /// Whether it is to be told at once where we are.
+    greet: bool,
     /// Numbers left below which the SA's end is announced, once.
     announce_below: u64,
 }
@@ -61,6 +63,7 @@ impl<A> OutboundPeer<A> {
             traffic: Traffic::default(),
             keepalive: None,
             silent_since: None,
+            greet: false,
             announce_below: 0,
         }
     }
@@ -81,6 +84,7 @@ impl<A> OutboundPeer<A> {
     fn sent(&mut self, now: Instant, id: PeerId, events: &mut Deque<SealerEvent, EVENTS>) {
         self.traffic.last = Some(now);
         self.silent_since = Some(now);
+        self.greet = false;
         let left = self.sa.as_ref().map_or(0, |sa| sa.sequence.remaining());
         // Without room for the event it is told with the next packet.
         if left < self.announce_below && events.push_back(SealerEvent::Exhausting(id)).is_ok() {
@@ -90,7 +94,13 @@ impl<A> OutboundPeer<A> {
 
     /// When its next keepalive is due, if it can be sent one.
     fn keepalive_due(&self) -> Option<Instant> {
-        let interval = self.keepalive.filter(|_| self.sa.is_some() && self.path.is_some())?;
+        if self.sa.is_none() || self.path.is_none() {
+            return None;
+        }
+        if self.greet {
+            return Some(Instant::ZERO);
+        }
+        let interval = self.keepalive?;
         Some(self.silent_since.map_or(Instant::ZERO, |since| since.saturating_add(interval)))
     }
 
@@ -248,7 +258,9 @@ impl<'a, A: Aead> Sealer<'a, A> {
         let peer = slot.ok_or(Discard::NoSa)?;
         let sa = peer.sa.as_mut().ok_or(Discard::NoSa)?;
         let path = peer.path.ok_or(Discard::NoEndpoint)?;
-        peer.silent_since = Some(now); // also if it fails: no attempt before the next interval
+        // Also if it fails: no further attempt before the next interval.
+        peer.silent_since = Some(now);
+        peer.greet = false;
         esp::seal(sa, packet, NextHeader::Dummy)?;
         peer.sent(now, id, &mut self.events);
         Ok(Transmit { path, traffic_class: 0, len: packet.len(), oversize: false })
@@ -293,6 +305,15 @@ impl<'a, A: Aead> Sealer<'a, A> {
     pub fn set_keepalive(&mut self, id: PeerId, interval: Option<Duration>) {
         if let Some(peer) = self.peer_mut(id) {
             peer.keepalive = interval;
+        }
+        self.reconsider_keepalives();
+    }
+
+    /// Sends the peer a keepalive at the next occasion: our address has changed, and until it
+    /// hears us it answers to the old one.
+    pub fn greet(&mut self, id: PeerId) {
+        if let Some(peer) = self.peer_mut(id) {
+            peer.greet = true;
         }
         self.reconsider_keepalives();
     }

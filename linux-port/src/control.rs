@@ -423,6 +423,30 @@ mod tests {
     }
 
     #[test]
+    fn what_went_wrong_is_told_to_who_asked() {
+        let dir = Dir::new("wrong");
+        let path = dir.0.clone();
+        let mut server = ControlServer::open(&dir.0, "vpn0").unwrap();
+        let client = thread::spawn(move || ask(&path, "vpn0", Request::Down).unwrap_err());
+        assert!(serve(&mut server, ""));
+        server.finish(Err("vpn0: nft refused"));
+        assert_eq!(client.join().unwrap().to_string(), "vpn0: nft refused");
+    }
+
+    #[test]
+    fn a_directory_that_others_can_write_to_is_refused() {
+        let dir = Dir::new("open");
+        drop(ControlServer::open(&dir.0, "vpn0").unwrap());
+        for mode in [0o777, 0o720] {
+            std::fs::set_permissions(&dir.0, PermissionsExt::from_mode(mode)).unwrap();
+            let refusal = ControlServer::open(&dir.0, "vpn0").err().unwrap();
+            assert!(refusal.contains("chmod 700"), "{refusal}");
+        }
+        std::fs::set_permissions(&dir.0, PermissionsExt::from_mode(0o755)).unwrap();
+        drop(ControlServer::open(&dir.0, "vpn0").unwrap());
+    }
+
+    #[test]
     fn a_second_daemon_is_refused_and_a_dead_ones_socket_replaced() {
         let dir = Dir::new("second");
         let server = ControlServer::open(&dir.0, "vpn0").unwrap();

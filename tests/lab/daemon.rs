@@ -23,6 +23,8 @@ pub struct Vpn {
     name: String,
     lines: Vec<String>,
     peers: Vec<Peer>,
+    /// Another interface of the same file.
+    next: Option<Box<Vpn>>,
 }
 
 /// The configuration of one peer.
@@ -41,7 +43,18 @@ impl Default for Vpn {
 impl Vpn {
     /// `config interface 'vpn0'`.
     pub fn new() -> Vpn {
-        Vpn { name: "vpn0".into(), lines: Vec::new(), peers: Vec::new() }
+        Vpn::named("vpn0")
+    }
+
+    /// An interface of another name.
+    pub fn named(name: &str) -> Vpn {
+        Vpn { name: name.into(), lines: Vec::new(), peers: Vec::new(), next: None }
+    }
+
+    /// Another interface in the same file.
+    pub fn and(mut self, next: &Vpn) -> Vpn {
+        self.next = Some(Box::new(next.clone()));
+        self
     }
 
     /// One more address of the TUN device, with its prefix length.
@@ -120,7 +133,10 @@ impl fmt::Display for Vpn {
                 writeln!(f, "{line}")?;
             }
         }
-        Ok(())
+        match &self.next {
+            Some(next) => write!(f, "\n{next}"),
+            None => Ok(()),
+        }
     }
 }
 

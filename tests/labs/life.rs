@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use simplevpn_tests::lab::daemon::{Keys, Peer, Vpn};
-use simplevpn_tests::lab::{Host, Lab, ReversePath, ip};
+use simplevpn_tests::lab::{Host, Lab, ReversePath, ip, process};
 
 use crate::topology::Sites;
 
@@ -34,9 +34,7 @@ fn reload_while_a_transfer_runs() {
     assert!(answers.all(), "{answers:?}");
     a.reloads(&larger);
     assert!(
-        simplevpn_tests::lab::process::eventually(Duration::from_secs(3), || {
-            a.json().contains("10.3.0.0/24")
-        }),
+        process::eventually(Duration::from_secs(3), || { a.json().contains("10.3.0.0/24") }),
         "{}",
         a.json()
     );
@@ -77,6 +75,79 @@ fn restart_after_kill_9() {
     }
     sites.client.assert_uses(&sites.server, "10.2.0.2");
     assert!(a.counter("packets") > 0 && b.counter("packets") > 0);
+}
+
+///  client -- a ==ESP== b -- server, and somebody flushes a's firewall
+#[test]
+fn a_firewall_table_that_was_flushed_comes_back() {
+    let lab = Lab::new();
+    let sites = Sites::new(&lab);
+    let (_a, _b) = sites.tunnel();
+    let before = sites.a.run("nft list table inet simplevpn_vpn0");
+    sites.a.run("nft flush ruleset");
+    let back = process::eventually(Duration::from_secs(3), || {
+        sites.a.attempt("nft list table inet simplevpn_vpn0").success
+    });
+    assert!(back, "the table is not made anew");
+    let rules = |text: &str| text.lines().filter(|line| !line.contains("packets")).count();
+    let after = sites.a.run("nft list table inet simplevpn_vpn0");
+    assert_eq!(rules(&after), rules(&before), "{after}");
+}
+
+///  a, whose configuration wants a device name that something else has
+#[test]
+fn a_start_that_fails_leaves_nothing_behind() {
+    let lab = Lab::new();
+    let [a] = lab.hosts(["a"]);
+    a.run("ip link add vpn0 type veth peer name other");
+    let before = traces(&a);
+    let peer = Peer::new("b", &Keys::pair().0).at("192.0.2.2").allowed("10.3.0.0/24");
+    let vpn = Vpn::new().option("killswitch", "0").peer(peer);
+    let state = a.dir().join("state/sequence-numbers");
+    let mut numbers = Vec::new();
+    for _ in 0..2 {
+        let why = a.launches(&vpn).becomes_ready(Duration::from_secs(3)).unwrap_err();
+        assert!(why.contains("vpn0: cannot create the TUN device"), "{why}");
+        assert_eq!(traces(&a), before);
+        numbers.push(std::fs::read_to_string(&state).unwrap());
+    }
+    assert_eq!(numbers[0], numbers[1], "sequence numbers are given back");
+}
+
+///  a, which serves two interfaces from one file
+#[test]
+fn every_thread_has_dropped_its_privileges() {
+    let lab = Lab::new();
+    let [a] = lab.hosts(["a"]);
+    let peer = |name, prefix| Peer::new(name, &Keys::pair().0).allowed(prefix);
+    let first = Vpn::new().peer(peer("b", "10.3.0.0/24"));
+    let state = a.dir().join("state").display().to_string();
+    let second = Vpn::named("vpn1").option("nat_port", "4600").option("state_dir", &state);
+    let daemon = a.starts(&first.and(&second.peer(peer("c", "10.4.0.0/24"))));
+    let up = process::eventually(Duration::from_secs(3), || a.simplevpn_says("show vpn1").success);
+    assert!(up, "{}", daemon.log());
+    let tasks = format!("/proc/{}/task", daemon.pid());
+    let mut threads = 0;
+    for task in std::fs::read_dir(tasks).unwrap() {
+        let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        assert!(status.contains("CapPrm:\t0000000000003000"), "{status}");
+        threads += 1;
+    }
+    assert!(threads >= 3, "one loop, and a writer for each interface");
+}
+
+///  a, two of whose interfaces want the same port
+#[test]
+fn two_interfaces_with_one_port_are_refused_before_anything_happens() {
+    let lab = Lab::new();
+    let [a] = lab.hosts(["a"]);
+    let before = traces(&a);
+    let peer = |name, prefix| Peer::new(name, &Keys::pair().0).allowed(prefix);
+    let second = Vpn::named("vpn1").peer(peer("c", "10.4.0.0/24"));
+    let both = Vpn::new().peer(peer("b", "10.3.0.0/24")).and(&second);
+    let why = a.launches(&both).becomes_ready(Duration::from_secs(3)).unwrap_err();
+    assert!(why.contains("vpn0 and vpn1 both have nat_port 4500"), "{why}");
+    assert_eq!(traces(&a), before);
 }
 
 /// Everything a daemon could leave behind in the kernel.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use simplevpn_core::{Event, Offset, PeerId};
+use simplevpn_core::{Event, Offset, Path, PeerId};
 use simplevpn_tests::sim::{Endpoint, Net, Percent, Tie, Transfer};
 
 use crate::places::{inner, on_ipv4, on_ipv6};
@@ -102,5 +102,25 @@ fn a_copy_from_elsewhere_moves_nobody() {
     }
     net.pass(1000);
     assert_eq!(remote(&mut net.endpoints[0]), setups[1].outer);
+    assert_eq!(remote(&mut net.endpoints[1]), setups[0].outer);
+}
+
+/// A name that leads nowhere does not cost us a peer that speaks to us from where it always was.
+#[test]
+fn a_peer_aimed_at_elsewhere_is_answered_where_it_speaks_from() {
+    let setups = [on_ipv4(161), on_ipv4(160)];
+    let mut net = Net::pair(setups, &Tie::default(), Percent::NONE, 1);
+    let address = inner(&setups[1], true, Offset::default());
+    let mut transfer = Transfer::start(&mut net, 0, 1, address, 80, 1_000_000);
+    net.run(100_000, |net| {
+        transfer.drive(net);
+        transfer.received() > 500_000
+    });
+    let tunnel = net.endpoints[1].tunnel();
+    let path = *tunnel.sealer.peer(PeerId(0)).unwrap().path().unwrap();
+    let nowhere = Path::Esp { local: path.local(), remote: on_ipv4(66).outer };
+    tunnel.set_path(PeerId(0), Some(nowhere));
+    assert_eq!(remote(&mut net.endpoints[1]), on_ipv4(66).outer);
+    net.run(100_000, |net| transfer.drive(net));
     assert_eq!(remote(&mut net.endpoints[1]), setups[0].outer);
 }

@@ -51,6 +51,15 @@ fn keepalives_are_sent_after_silence_and_reach_no_stack() {
 }
 
 #[test]
+fn a_greeting_is_sent_once_and_at_once() {
+    let mut net = pair(&Tie::default());
+    net.endpoints[0].tunnel().sealer.greet(PEER);
+    assert_eq!(sending_times(&mut net, 3_600_000, |_| {}), [0]);
+    assert_eq!(net.endpoints[1].dropped(Discard::Dummy), 1);
+    assert!(net.endpoints[1].tunnel().opener.peer(PEER).unwrap().traffic().last.is_some());
+}
+
+#[test]
 fn what_is_sent_saves_the_keepalive() {
     let mut net = pair(&Tie::default());
     let address = inner(&net.endpoints[1].setup, false, Offset::default());

@@ -15,7 +15,6 @@ use super::peers::HeapTunnel;
 use crate::batch::{MAX_PACKET, ReceiveBatch, Slots};
 use crate::esp_socket;
 use crate::outer_socket::Arrival;
-use crate::send_drops::SendDrop;
 use crate::tun::{TunDevice, VnetHeader};
 use crate::udp_socket::{self, Encapsulated};
 
@@ -112,7 +111,9 @@ impl DataPath {
                 let len = packet.len();
                 if let Some(whole) = self.whole.get_mut(..len) {
                     whole.copy_from_slice(packet.as_slice());
-                    self.seal_fragments(tunnel, now, len, mtu);
+                }
+                if let Err(why) = self.seal_fragments(tunnel, now, len, mtu) {
+                    tunnel.sealer.count_discard(why);
                 }
             }
             Err(_) => {} // the sealer has counted it
@@ -121,36 +122,44 @@ impl DataPath {
     }
 
     /// Cuts the packet in `whole` into fragments of at most `mtu` bytes, and seals each.
-    fn seal_fragments(&mut self, tunnel: &mut HeapTunnel, now: Instant, len: usize, mtu: usize) {
+    fn seal_fragments(
+        &mut self,
+        tunnel: &mut HeapTunnel,
+        now: Instant,
+        len: usize,
+        mtu: usize,
+    ) -> Result<(), Discard> {
         // Taken for as long as its fragments live, since sending needs the rest of `self`.
         let whole = core::mem::take(&mut self.whole);
-        if let Ok(mut fragments) = Fragments::new(whole.get(..len).unwrap_or_default(), mtu) {
-            while self.seal_fragment(tunnel, now, &mut fragments) {}
-        }
+        let fragments = Fragments::new(whole.get(..len).unwrap_or_default(), mtu);
+        let sealed = fragments.and_then(|mut fragments| {
+            while self.seal_fragment(tunnel, now, &mut fragments)? {}
+            Ok(())
+        });
         self.whole = whole;
+        sealed
     }
 
-    /// Seals the next fragment into the next slot; `false` if there is none, or no room.
+    /// Seals the next fragment into the next slot; `false` after the last.
     fn seal_fragment(
         &mut self,
         tunnel: &mut HeapTunnel,
         now: Instant,
         fragments: &mut Fragments<'_>,
-    ) -> bool {
+    ) -> Result<bool, Discard> {
         if self.used >= BATCH && !self.send(now) {
-            self.outer.drops.count(SendDrop::QueueFull, 1);
-            return false;
+            return Err(Discard::NoRoom);
         }
         let slot = self.slots.get_mut(self.used).unwrap_or_default();
         let room = slot.get_mut(HEADROOM..).unwrap_or_default();
-        let Ok(Some(len)) = fragments.next_into(room) else { return false };
-        if let Ok(mut packet) = PacketBuf::new(slot, HEADROOM, len)
-            && let Ok(Sealed::Transmit(_, transmit)) = tunnel.sealer.seal(now, &mut packet)
-        {
+        let Some(len) = fragments.next_into(room)? else { return Ok(false) };
+        let mut packet = PacketBuf::new(slot, HEADROOM, len)?;
+        // What the sealer drops it counts.
+        if let Ok(Sealed::Transmit(_, transmit)) = tunnel.sealer.seal(now, &mut packet) {
             self.outer.queue(&transmit, self.used, packet.start());
             self.used += 1;
         }
-        true
+        Ok(true)
     }
 
     /// Sends the keepalives that are due.

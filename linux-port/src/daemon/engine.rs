@@ -104,7 +104,7 @@ impl Engine {
             Err(error) => {
                 // Numbers that were not used are not lost, however often this happens.
                 peers.release(&mut state);
-                state.close().map_err(text)?;
+                also_failed(&interface.name, state.close());
                 return Err(error);
             }
         };
@@ -133,7 +133,8 @@ impl Engine {
         let installed = engine.apply_mtu();
         let installed = installed.and_then(|()| Ok(engine.steering.install(device)?));
         if let Err(Trouble::Warning(error) | Trouble::Failure(error)) = installed {
-            engine.stop(false)?;
+            let name = engine.interface.name.clone();
+            also_failed(&name, engine.stop(false));
             return Err(error);
         }
         engine.settle();
@@ -155,7 +156,7 @@ impl Engine {
         match Surroundings::open(interface, &run_dir) {
             Ok(around) => Ok((steering, around)),
             Err(error) => {
-                steering.leave().map_err(text)?;
+                also_failed(&interface.name, steering.leave());
                 Err(error)
             }
         }
@@ -392,8 +393,12 @@ impl Engine {
                 Some(Path::Udp { local, remote }) => (local.ip(), udp_path(remote, local.port())),
             };
             let chosen = routes && peer.config.endpoint.is_some();
-            if !local.is_unspecified() && (chosen || !ours.contains(&local)) {
-                self.peers.tunnel.set_path(id, Some(free));
+            if local.is_unspecified() || (ours.contains(&local) && !chosen) {
+                continue;
+            }
+            self.peers.tunnel.set_path(id, Some(free));
+            if !ours.contains(&local) {
+                self.peers.tunnel.sealer.greet(id);
             }
         }
     }
@@ -570,6 +575,13 @@ impl Engine {
 
 fn text(error: impl core::fmt::Display) -> String {
     error.to_string()
+}
+
+/// Tells the log of trouble on the way out; whoever ends has more important news.
+fn also_failed(name: &str, result: Result<(), impl core::fmt::Display>) {
+    if let Err(error) = result {
+        log::error!("{name}: {error}");
+    }
 }
 
 /// The name under which a peer is reached, if it is not an address.
