@@ -1,38 +1,34 @@
 //! One tunnel interface at work: the data path, and what its surroundings have to learn from it
 //! and it from them (endpoints, MTU, reserved sequence numbers, a changing network).
 
+mod path_mtu;
+
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use simplevpn_core::{Discards, Event, Instant, Path, PeerId, pmtu};
+use simplevpn_core::{Discards, Event, Instant, Path, PeerId};
 
+use self::path_mtu::LinkMtus;
 use super::data_path::DataPath;
-use super::outer::{Outer, Which};
+use super::outer::Outer;
 use super::peers::Peers;
 use super::surroundings::{Surroundings, first_mtu};
 use crate::config::model::{Encap, Host, Interface, Peer};
-use crate::error_queue::{PathError, PathProblem};
 use crate::netlink::Netlink;
 use crate::netlink::firewall::FirewallMonitor;
 use crate::netlink::monitor::{Changes, Monitor};
 use crate::outer_socket::Family;
 use crate::resolver::{self, Resolver};
 use crate::sequence_state::SequenceState;
-use crate::steering::{self, Steering, Underlay};
+use crate::steering::{self, Endpoints, Steering, Underlay};
 use crate::{clock, control};
 
-/// What a path is taken to carry until it says otherwise, in bytes.
-const FIRST_PATH_MTU: usize = 1500;
-/// A path MTU that was learned is forgotten after this time (RFC 1191 §6.3).
-const PATH_MTU_AGE: Duration = Duration::from_secs(600);
 /// A peer that was heard elsewhere than where it was looked for, and then no more for this time,
 /// is looked for where the configuration says again.
 const LOST: Duration = Duration::from_secs(120);
 /// How often [`Engine::tick`] has something to do.
 const TICK: Duration = Duration::from_secs(1);
-/// Bytes of the outer headers towards a peer of which nothing is known: IPv6 and UDP.
-const LARGEST_OUTER: usize = 48;
 
 /// One interface at work.
 pub(super) struct Engine {
@@ -52,6 +48,7 @@ pub(super) struct Engine {
     netlink: Netlink,
     /// Index of the TUN device.
     device: u32,
+    link_mtus: LinkMtus,
     ticked: Instant,
     changed: Changed,
     /// The last trouble with the surroundings, told once.
@@ -86,6 +83,8 @@ struct Changed {
     endpoints: bool,
     mtu: bool,
     network: bool,
+    /// Links or routes: the ways to the peers may be others.
+    ways: bool,
 }
 
 impl Engine {
@@ -123,8 +122,9 @@ impl Engine {
             state,
             netlink,
             device,
+            link_mtus: LinkMtus::new(&interface),
             ticked: now,
-            changed: Changed { endpoints: true, mtu: true, network: false },
+            changed: Changed { endpoints: true, mtu: true, ..Changed::default() },
             trouble: None,
             unresolved: BTreeMap::new(),
             interface,
@@ -178,7 +178,7 @@ impl Engine {
                 .into());
         }
         // First closed: what is protected from now on leaves in clear text no more.
-        let endpoints = self.endpoints().collect();
+        let endpoints = self.endpoints();
         let underlay = Underlay { endpoints, ..underlay(&interface, self.mtu) };
         self.steering.update(&interface, underlay).map_err(text)?;
         let previous = core::mem::replace(&mut self.peers, Peers::none());
@@ -205,7 +205,7 @@ impl Engine {
                 self.aim(at, now);
             }
         }
-        self.changed = Changed { endpoints: true, mtu: true, network: false };
+        self.changed = Changed { endpoints: true, mtu: true, ..Changed::default() };
         self.settle();
         log::info!("{}: reloaded; peers {}", self.interface.name, self.peers.list.len());
         claimed.map_err(text)
@@ -274,49 +274,8 @@ impl Engine {
             (_, Path::Esp { remote, .. }) => log::info!("{name}: heard from {remote}, raw ESP"),
             (_, Path::Udp { remote, .. }) => log::info!("{name}: heard from {remote}, ESP in UDP"),
         }
-        peer.mtu_learned = None;
-        self.peers.tunnel.sealer.set_path_mtu(id, FIRST_PATH_MTU);
+        self.begin_path_mtu(id);
         self.changed.endpoints = true;
-        self.changed.mtu = true;
-    }
-
-    /// Learns from ICMP, and from this machine's own links, what paths carry.
-    pub(super) fn handle_path_errors(&mut self, which: Which, now: Instant) {
-        let Some(socket) = self.data.outer.get(which) else { return };
-        let mut errors = Vec::new();
-        socket.errors(|error| errors.push(error));
-        for error in errors {
-            if let PathProblem::Mtu(mtu) = error.what {
-                self.learn_mtu(&error, mtu as usize, now);
-            } else {
-                log::debug!("{}: {} is not reached: {error:?}", self.interface.name, error.to);
-            }
-        }
-    }
-
-    fn learn_mtu(&mut self, error: &PathError, claimed: usize, now: Instant) {
-        for (at, peer) in self.peers.list.iter_mut().enumerate() {
-            let id = PeerId(at as u32);
-            let Some(outbound) = self.peers.tunnel.sealer.peer(id) else { continue };
-            let Some(path) = outbound.path().copied() else { continue };
-            // An error from the network has to quote a packet of ours; one from this machine
-            // quotes nothing.
-            let quoted = error.spi.is_none_or(|spi| outbound.sa().is_some_and(|sa| sa.spi == spi));
-            if path.remote() != error.to.ip() || !quoted {
-                continue;
-            }
-            let learned = pmtu::learn(&path, outbound.path_mtu(), claimed);
-            if learned < outbound.path_mtu() {
-                log::info!(
-                    "{}: {}: the path carries {learned} bytes",
-                    self.interface.name,
-                    peer.config.name
-                );
-                self.peers.tunnel.sealer.set_path_mtu(id, learned);
-                peer.mtu_learned = Some(now);
-                self.changed.mtu = true;
-            }
-        }
     }
 
     /// Follows what the resolver has found.
@@ -352,6 +311,7 @@ impl Engine {
             routes: true,
         });
         self.changed.network |= changes.any();
+        self.changed.ways |= changes.links || changes.routes;
         if changes.addresses || changes.routes {
             self.forget_local_addresses(changes.routes);
         }
@@ -453,27 +413,21 @@ impl Engine {
         }
     }
 
-    fn forget_old_mtus(&mut self, now: Instant) {
-        for (at, peer) in self.peers.list.iter_mut().enumerate() {
-            if peer.mtu_learned.is_some_and(|at| now.saturating_since(at) >= PATH_MTU_AGE) {
-                peer.mtu_learned = None;
-                self.peers.tunnel.sealer.set_path_mtu(PeerId(at as u32), FIRST_PATH_MTU);
-                self.changed.mtu = true;
-            }
-        }
-    }
-
     /// Tells the surroundings what has changed since the last tick. Trouble is logged once, and
     /// what failed is tried again.
     fn settle(&mut self) {
+        self.link_mtus.forget();
+        if core::mem::take(&mut self.changed.ways) {
+            self.follow_links();
+        }
         let changed = core::mem::take(&mut self.changed);
         let mut results = Vec::new();
         if changed.mtu {
             results.push(self.apply_mtu());
         }
         if changed.endpoints {
-            let endpoints: Vec<IpAddr> = self.endpoints().collect();
-            results.push(self.steering.set_endpoints(&endpoints).map_err(Trouble::from));
+            let endpoints = self.endpoints();
+            results.push(self.steering.set_endpoints(endpoints).map_err(Trouble::from));
         }
         if changed.network {
             results.push(self.steering.refresh().map_err(Trouble::from));
@@ -495,24 +449,11 @@ impl Engine {
         self.trouble = trouble;
     }
 
-    fn endpoints(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        self.peers.tunnel.sealer.peers().filter_map(|(_, peer)| Some(peer.path()?.remote()))
-    }
-
-    /// Gives the TUN device the MTU that every peer's path carries, if it is not configured.
-    /// TCP is clamped to what they carry in any case.
-    fn apply_mtu(&mut self) -> Result<(), Trouble> {
-        let carried = self.peers.tunnel.sealer.peers().map(|(_, peer)| {
-            let outer = peer.path().map_or(LARGEST_OUTER, Path::outer_len);
-            pmtu::device_mtu(peer.path_mtu(), outer)
+    fn endpoints(&self) -> Endpoints {
+        let named = self.peers.tunnel.sealer.peers().filter_map(|(id, peer)| {
+            Some((self.peers.list.get(id.index())?.config.name.clone(), peer.path()?.remote()))
         });
-        let carried = carried.min().unwrap_or(pmtu::MIN_INNER_V6);
-        let carried = u16::try_from(carried).unwrap_or(u16::MAX);
-        self.mtu = self.interface.mtu.unwrap_or(carried);
-        self.netlink
-            .set_mtu(self.device, self.mtu.into())
-            .map_err(|error| Trouble::Failure(text(error)))?;
-        Ok(self.steering.set_mtu(self.mtu.min(carried))?)
+        named.collect()
     }
 
     /// Sends every peer's packets where the configuration says.
@@ -565,11 +506,10 @@ impl Engine {
         };
         let id = PeerId(at as u32);
         self.peers.tunnel.set_path(id, Some(path));
-        self.peers.tunnel.sealer.set_path_mtu(id, FIRST_PATH_MTU);
         let peer = &mut self.peers.list[at];
-        (peer.aimed, peer.heard, peer.mtu_learned) = (Some(address), None, None);
+        (peer.aimed, peer.heard) = (Some(address), None);
+        self.begin_path_mtu(id);
         self.changed.endpoints = true;
-        self.changed.mtu = true;
     }
 }
 
@@ -593,7 +533,7 @@ fn name_of(peer: &Peer) -> Option<&str> {
 }
 
 fn underlay(interface: &Interface, mtu: u16) -> Underlay {
-    Underlay { ports: vec![interface.nat_port], endpoints: Vec::new(), mtu }
+    Underlay { ports: vec![interface.nat_port], endpoints: Endpoints::new(), mtu }
 }
 
 /// Raw ESP to `remote`; routing chooses our address.

@@ -31,6 +31,7 @@ pub(super) mod number {
     pub(crate) const NLM_F_ACK: u16 = 0x4;
     pub(crate) const NLM_F_DUMP_INTR: u16 = 0x10;
     pub(crate) const NLM_F_DUMP: u16 = 0x300;
+    pub(crate) const NLM_F_REPLACE: u16 = 0x100;
     pub(crate) const NLM_F_EXCL: u16 = 0x200;
     pub(crate) const NLM_F_CREATE: u16 = 0x400;
     pub(crate) const NLM_F_CAPPED: u16 = 0x100;
@@ -53,8 +54,11 @@ pub(super) mod number {
     pub(crate) const RTA_OIF: u16 = 4;
     pub(crate) const RTA_GATEWAY: u16 = 5;
     pub(crate) const RTA_PRIORITY: u16 = 6;
+    pub(crate) const RTA_PREFSRC: u16 = 7;
     pub(crate) const RTA_TABLE: u16 = 15;
+    pub(crate) const RTA_MARK: u16 = 16;
     pub(crate) const RTN_UNICAST: u8 = 1;
+    pub(crate) const RTN_LOCAL: u8 = 2;
     pub(crate) const RTN_UNREACHABLE: u8 = 7;
     pub(crate) const RT_SCOPE_UNIVERSE: u8 = 0;
     pub(crate) const RT_SCOPE_LINK: u8 = 253;

@@ -2,7 +2,7 @@
 //!
 //! Everything it adds can be recognised by [`PROTOCOL`] and is therefore found again after a
 //! crash. Adding what is there and deleting what is not there are no errors. Not here: gateways,
-//! multipath, source routing, neighbours; [`monitor`] follows changes that others make.
+//! multipath, routing by source, neighbours; [`monitor`] follows changes that others make.
 
 pub mod firewall;
 mod message;
@@ -17,7 +17,7 @@ pub use nix::errno::Errno;
 use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType};
 use smoltcp::wire::IpCidr;
 
-pub use types::{Family, Link, Route, Rule, Target, network};
+pub use types::{Family, Link, Route, Rule, Target, Way, network};
 
 use message::{Message, Request, attributes, number::*, read_address, read_u8, read_u32};
 
@@ -117,6 +117,20 @@ impl Netlink {
             .map_err(|e| error(format!("setting the MTU of device #{index} to {mtu}"), e))
     }
 
+    /// The MTU in bytes of the device with this index, if there is one.
+    ///
+    /// # Errors
+    /// When the kernel refuses the question.
+    pub fn mtu(&mut self, index: u32) -> Result<Option<u32>, Error> {
+        let request = Request::new(RTM_GETLINK, 0, &link_header(index, 0, 0));
+        let mut found = None;
+        match self.exchange(&request, &mut |m| found = parse_link(m).map(|link| link.mtu)) {
+            Ok(()) => Ok(found),
+            Err((Errno::ENODEV, _)) => Ok(None),
+            Err(e) => Err(error(format!("asking for the MTU of device #{index}"), e)),
+        }
+    }
+
     /// Every address of this machine: index of its device, and the address with its prefix length.
     ///
     /// # Errors
@@ -193,10 +207,39 @@ impl Netlink {
         }
     }
 
+    /// How packets with this mark leave for `remote`, `through` the device with this index if
+    /// their socket is bound to one; `None` when they would not.
+    ///
+    /// # Errors
+    /// When the kernel refuses the question.
+    pub fn route_to(
+        &mut self,
+        remote: IpAddr,
+        mark: u32,
+        through: Option<u32>,
+    ) -> Result<Option<Way>, Error> {
+        let mut header = [0; 12];
+        header[0] = Family::of_address(remote).number();
+        header[1] = if remote.is_ipv4() { 32 } else { 128 };
+        let request =
+            Request::new(RTM_GETROUTE, 0, &header).address(RTA_DST, remote).u32(RTA_MARK, mark);
+        let request = match through {
+            Some(index) => request.u32(RTA_OIF, index),
+            None => request,
+        };
+        let mut found = None;
+        match self.exchange(&request, &mut |m| found = parse_way(m)) {
+            Ok(()) => Ok(found),
+            Err((errno, _)) if closed(errno) || missing(errno) => Ok(None),
+            Err(e) => Err(error(format!("looking for the way to {remote}"), e)),
+        }
+    }
+
     /// Adds a route of ours.
     ///
     /// # Errors
-    /// When the kernel refuses; not when our same route is there already.
+    /// When the kernel refuses, e.g. a source that is not an address of this machine (`EINVAL`);
+    /// not when our same route is there already.
     pub fn add_route(&mut self, route: &Route) -> Result<(), Error> {
         let request = route_request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, route);
         let refused = match self.change(&request, &[]) {
@@ -208,13 +251,23 @@ impl Netlink {
         if theirs { Err(error(format!("adding route {route}"), refused)) } else { Ok(()) }
     }
 
-    /// Deletes a route of ours.
+    /// Puts a route of ours in the place of the one which differs in its source, without a gap. It
+    /// takes the place of anybody's, so it is for tables of our own.
+    ///
+    /// # Errors
+    /// Like [`Netlink::add_route`].
+    pub fn replace_route(&mut self, route: &Route) -> Result<(), Error> {
+        let request = route_request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, route);
+        self.change(&request, &[]).map_err(|e| error(format!("replacing route {route}"), e))
+    }
+
+    /// Deletes a route of ours, whatever its source.
     ///
     /// # Errors
     /// When the kernel refuses; not when it is not there.
     pub fn delete_route(&mut self, route: &Route) -> Result<(), Error> {
         let gone = [Errno::ESRCH, Errno::ENOENT, Errno::ENODEV];
-        self.change(&route_request(RTM_DELROUTE, 0, route), &gone)
+        self.change(&route_request(RTM_DELROUTE, 0, &route.key()), &gone)
             .map_err(|e| error(format!("deleting route {route}"), e))
     }
 
@@ -316,6 +369,13 @@ fn error(attempt: String, (errno, explanation): Refusal) -> Error {
 /// What the kernel says when it was built without something.
 fn missing(errno: Errno) -> bool {
     matches!(errno, Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT | Errno::ENOENT)
+}
+
+/// What the kernel says of a destination to which nothing leads: no route, or one of the types
+/// unreachable, prohibit and blackhole; or the device it is to go through has gone.
+fn closed(errno: Errno) -> bool {
+    use Errno::{EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH, ENODEV, ESRCH};
+    matches!(errno, ENETUNREACH | EHOSTUNREACH | EACCES | EINVAL | ENODEV | ESRCH)
 }
 
 fn retry<T>(mut call: impl FnMut() -> nix::Result<T>) -> Result<T, Refusal> {
@@ -421,6 +481,10 @@ fn route_request(kind: u16, flags: u16, route: &Route) -> Request {
         .address(RTA_DST, destination.address().into())
         .u32(RTA_TABLE, route.table)
         .u32(RTA_PRIORITY, route.metric);
+    let request = match route.source {
+        Some(source) => request.address(RTA_PREFSRC, source),
+        None => request,
+    };
     match route.target {
         Target::Device(index) => request.u32(RTA_OIF, index),
         Target::Unreachable => request,
@@ -435,6 +499,7 @@ fn parse_route(message: &Message<'_>) -> Option<Route> {
         return None;
     }
     let (mut destination, mut device, mut metric) = (family.unspecified(), None, 0);
+    let mut source = None;
     let mut table = u32::from(read_u8(body, 4)?);
     for (kind, payload) in attributes(body.get(12..)?) {
         match kind {
@@ -442,6 +507,7 @@ fn parse_route(message: &Message<'_>) -> Option<Route> {
             RTA_OIF => device = read_u32(payload, 0),
             RTA_PRIORITY => metric = read_u32(payload, 0)?,
             RTA_TABLE => table = read_u32(payload, 0)?,
+            RTA_PREFSRC => source = read_address(payload),
             RTA_GATEWAY => return None,
             _ => {}
         }
@@ -451,7 +517,26 @@ fn parse_route(message: &Message<'_>) -> Option<Route> {
         RTN_UNREACHABLE => Target::Unreachable,
         _ => return None,
     };
-    Some(Route { destination: cidr(destination, read_u8(body, 1)?)?, table, target, metric })
+    let destination = cidr(destination, read_u8(body, 1)?)?;
+    Some(Route { destination, table, target, metric, source })
+}
+
+/// The answer to one question about a destination.
+fn parse_way(message: &Message<'_>) -> Option<Way> {
+    let body = message.body;
+    // IPv6 answers with what an unreachable route looks like, not with an error.
+    if ![RTN_UNICAST, RTN_LOCAL].contains(&read_u8(body, 7)?) {
+        return None;
+    }
+    let (mut device, mut source) = (None, None);
+    for (kind, payload) in attributes(body.get(12..)?) {
+        match kind {
+            RTA_OIF => device = read_u32(payload, 0),
+            RTA_PREFSRC => source = read_address(payload),
+            _ => {}
+        }
+    }
+    Some(Way { device: device?, source })
 }
 
 fn rule_request(kind: u16, flags: u16, rule: &Rule) -> Request {

@@ -64,7 +64,7 @@ fn routes_are_idempotent_and_recognised() {
                     (TABLE_MAIN, Target::Device(vpn), metric),
                     (TABLE_MAIN, Target::Unreachable, 70_000),
                 ] {
-                    ours.push(Route { destination, table, target, metric });
+                    ours.push(Route { destination, table, target, metric, source: None });
                 }
             }
             for route in ours.iter().chain(&ours) {
@@ -93,6 +93,7 @@ fn somebody_elses_route_is_an_error_that_names_it() {
             table: TABLE_MAIN,
             target: Target::Device(vpn),
             metric: 0,
+            source: None,
         };
         let error = netlink.add_route(&route).unwrap_err();
         assert_eq!(error.to_string(), "adding route 10.1.0.0/16 dev vpn0 metric 0: File exists");
@@ -100,6 +101,80 @@ fn somebody_elses_route_is_an_error_that_names_it() {
         assert_ne!(sh("ip route show 10.1.0.0/16"), "", "it is not ours to delete");
         let nowhere = Route { target: Target::Device(9999), ..route };
         assert_eq!(netlink.add_route(&nowhere).unwrap_err().errno, Errno::ENODEV);
+    });
+}
+
+#[test]
+fn a_preferred_source_is_set_replaced_and_told() {
+    within(|| {
+        let mut netlink = Netlink::open().unwrap();
+        let vpn = device(&mut netlink, "vpn0");
+        sh("ip address add 192.0.2.1/32 dev lo; ip address add 192.0.2.2/32 dev lo;
+            ip address add fd00::1/128 dev lo nodad; ip address add fd00::2/128 dev lo nodad");
+        for (destination, sources, missing) in [
+            ("10.1.0.0/16", ["192.0.2.1", "192.0.2.2"], "192.0.2.3"),
+            ("fd01::/16", ["fd00::1", "fd00::2"], "fd00::3"),
+        ] {
+            let destination = prefix(destination);
+            let family = Family::of(&destination);
+            let with = |source: Option<&str>| Route {
+                destination,
+                table: 0x5300_0000,
+                target: Target::Device(vpn),
+                metric: 1024,
+                source: source.map(|text| text.parse().unwrap()),
+            };
+            netlink.add_route(&with(None)).unwrap();
+            for source in [Some(sources[0]), Some(sources[1]), None, Some(sources[0])] {
+                netlink.replace_route(&with(source)).unwrap();
+                assert_eq!(netlink.routes(family).unwrap(), [with(source)]);
+            }
+            let refused = netlink.replace_route(&with(Some(missing))).unwrap_err();
+            assert_eq!(refused.errno, Errno::EINVAL, "{refused}");
+            assert_eq!(netlink.routes(family).unwrap(), [with(Some(sources[0]))]);
+            netlink.delete_route(&with(None)).unwrap();
+            assert!(netlink.routes(family).unwrap().is_empty());
+            let refused = netlink.add_route(&with(Some(missing))).unwrap_err();
+            assert_eq!(refused.errno, Errno::EINVAL, "{refused}");
+        }
+    });
+}
+
+#[test]
+fn the_way_to_an_address() {
+    within(|| {
+        let mut netlink = Netlink::open().unwrap();
+        let (near, far) = (device(&mut netlink, "near"), device(&mut netlink, "far"));
+        let lo = netlink.link("lo").unwrap().unwrap().index;
+        netlink.set_mtu(near, 1400).unwrap();
+        sh("ip address add 192.0.2.1/24 dev near; ip address add fd00::1/64 dev near nodad;
+            ip address add 198.51.100.1/24 dev far; ip address add fd01::1/64 dev far nodad;
+            ip route add 10.1.0.0/16 via 192.0.2.2; ip -6 route add fd02::/64 via fd00::2;
+            ip route add 10.1.0.0/16 via 198.51.100.2 table 77;
+            ip -6 route add fd02::/64 via fd01::2 table 77;
+            ip rule add fwmark 7 lookup 77; ip -6 rule add fwmark 7 lookup 77;
+            for type in unreachable prohibit blackhole; do
+                ip route add $type 10.2.$((n += 1)).0/24; ip -6 route add $type fd03:$n::/32;
+            done");
+        let mut to = |remote: &str, mark, through| {
+            netlink.route_to(remote.parse().unwrap(), mark, through).unwrap()
+        };
+        let way = |device, source: &str| Some(Way { device, source: source.parse().ok() });
+        for (remote, by_near, by_far) in
+            [("10.1.2.3", "192.0.2.1", "198.51.100.1"), ("fd02::3", "fd00::1", "fd01::1")]
+        {
+            assert_eq!(to(remote, 0, None), way(near, by_near));
+            assert_eq!(to(remote, 0, Some(near)), way(near, by_near));
+            assert_eq!(to(remote, 7, None), way(far, by_far));
+            assert_eq!(to(by_near, 0, None), way(lo, by_near));
+        }
+        for closed in
+            ["10.2.1.1", "10.2.2.1", "10.2.3.1", "fd03:1::1", "fd03:2::1", "fd03:3::1", "10.9.0.1"]
+        {
+            assert_eq!(to(closed, 0, None), None, "{closed}");
+        }
+        assert_eq!(netlink.mtu(near).unwrap(), Some(1400));
+        assert_eq!(netlink.mtu(9999).unwrap(), None);
     });
 }
 
@@ -166,7 +241,8 @@ fn changes_of_others_are_seen() {
         assert!(seen.links && !seen.addresses && !seen.routes, "{seen:?}");
         let destination = prefix("10.1.0.0/16");
         let target = Target::Device(lo);
-        netlink.add_route(&Route { destination, table: TABLE_MAIN, target, metric: 0 }).unwrap();
+        let route = Route { destination, table: TABLE_MAIN, target, metric: 0, source: None };
+        netlink.add_route(&route).unwrap();
         assert!(!monitor.changes().unwrap().any(), "our own routes are no news");
         sh("ip address add 192.0.2.1/24 dev lo");
         let seen = monitor.changes().unwrap();

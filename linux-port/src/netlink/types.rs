@@ -29,6 +29,12 @@ impl Family {
         }
     }
 
+    /// The family of an address.
+    #[must_use]
+    pub fn of_address(address: IpAddr) -> Family {
+        if address.is_ipv4() { Family::V4 } else { Family::V6 }
+    }
+
     pub(super) fn number(self) -> u8 {
         match self {
             Family::V4 => 2,
@@ -83,6 +89,15 @@ pub struct Link {
     pub up: bool,
 }
 
+/// How packets leave this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Way {
+    /// Index of the device they leave through; that of `lo` when they stay.
+    pub device: u32,
+    /// The address of ours they come from, if there is one.
+    pub source: Option<IpAddr>,
+}
+
 /// Where a route leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Target {
@@ -103,6 +118,17 @@ pub struct Route {
     pub target: Target,
     /// Lower wins. IPv6 knows no 0: the kernel makes it 1024.
     pub metric: u32,
+    /// The address of ours that packets come from which have none yet (`src`); `None`: the kernel
+    /// chooses.
+    pub source: Option<IpAddr>,
+}
+
+impl Route {
+    /// The route without its preferred source: what tells it from others in the kernel.
+    #[must_use]
+    pub fn key(&self) -> Route {
+        Route { source: None, ..*self }
+    }
 }
 
 impl fmt::Display for Route {
@@ -115,6 +141,9 @@ impl fmt::Display for Route {
                 write!(f, "{} dev {name}", self.destination)?;
             }
             Target::Unreachable => write!(f, "unreachable {}", self.destination)?,
+        }
+        if let Some(source) = self.source {
+            write!(f, " src {source}")?;
         }
         write!(f, " metric {}", self.metric)?;
         if self.table != TABLE_MAIN { write!(f, " table {}", self.table) } else { Ok(()) }

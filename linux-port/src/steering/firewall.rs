@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 
 use smoltcp::wire::IpCidr;
 
-use super::plan::{Identity, Underlay, prefixes};
+use super::plan::{Endpoints, Identity, Underlay, prefixes};
 use super::{Error, Mode};
 use crate::config::model::{Interface, Peer};
 use crate::netlink::Family;
@@ -56,10 +56,10 @@ pub(super) fn table(
 }
 
 /// The sets of the peers' present addresses.
-pub(super) fn endpoint_sets(endpoints: &[IpAddr]) -> Vec<Set> {
+pub(super) fn endpoint_sets(endpoints: &Endpoints) -> Vec<Set> {
     let of = |v4: bool| {
         let mut elements: Vec<String> =
-            endpoints.iter().filter(|a| a.is_ipv4() == v4).map(IpAddr::to_string).collect();
+            endpoints.values().filter(|a| a.is_ipv4() == v4).map(IpAddr::to_string).collect();
         elements.sort();
         elements.dedup();
         elements

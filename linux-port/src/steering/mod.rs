@@ -25,6 +25,7 @@
 mod firewall;
 mod plan;
 pub mod rp_filter;
+mod source;
 
 use core::fmt;
 use core::net::IpAddr;
@@ -34,8 +35,9 @@ use std::path::Path;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, sockopt};
 use smoltcp::wire::IpCidr;
 
-pub use self::plan::{Identity, Plan, Underlay, mark};
+pub use self::plan::{Endpoints, Identity, Plan, Underlay, mark};
 use self::rp_filter::ReversePath;
+use self::source::Sources;
 use crate::config::model::{self, Interface};
 use crate::netlink::{self, Family, Netlink, Route, Rule};
 use crate::nft;
@@ -243,6 +245,8 @@ pub struct Steering {
     netlink: Netlink,
     reverse_path: ReversePath,
     device: Option<u32>,
+    /// Of the routes into the TUN device.
+    sources: Sources,
     /// Whether the firewall table could not be made as it should be.
     table_failed: bool,
 }
@@ -271,6 +275,7 @@ impl Steering {
             netlink,
             reverse_path: ReversePath::new(run_dir, &interface.name),
             device: None,
+            sources: Sources::new(),
             table_failed: false,
         };
         steering.no_conflict(interface)?;
@@ -313,10 +318,7 @@ impl Steering {
     /// # Errors
     /// When `nft` refuses; or, with everything in place, when a peer's address is inside a prefix
     /// that this mode leads into the tunnel, so that this peer cannot be reached.
-    pub fn set_endpoints(&mut self, endpoints: &[IpAddr]) -> Result<(), Error> {
-        let mut endpoints = endpoints.to_vec();
-        endpoints.sort();
-        endpoints.dedup();
+    pub fn set_endpoints(&mut self, endpoints: Endpoints) -> Result<(), Error> {
         if endpoints == self.underlay.endpoints {
             return Ok(());
         }
@@ -328,6 +330,11 @@ impl Steering {
             nft::fill(&self.identity.table(), &sets).or_else(|_| self.apply_table())?;
         }
         self.apply_reverse_path()?;
+        if let Some(device) = self.device
+            && self.sources_now(device)? != self.sources
+        {
+            self.apply_routes()?;
+        }
         match self.plan.endpoint_inside(self.mode, &self.underlay.endpoints) {
             Some((endpoint, prefix)) => {
                 Err(Error::EndpointInside { endpoint, prefix, mode: self.mode })
@@ -399,7 +406,7 @@ impl Steering {
             return self.remove();
         }
         if let Some(device) = self.device.take() {
-            for route in self.plan.device_routes(device) {
+            for route in self.plan.device_routes(device, &self.sources) {
                 self.netlink.delete_route(&route)?;
             }
         }
@@ -459,12 +466,17 @@ impl Steering {
         let mut wanted = self.plan.killswitch.clone();
         if let Some(device) = self.device {
             self.apply_addresses(device)?;
-            wanted.extend(self.plan.device_routes(device));
+            self.sources = self.sources_now(device)?;
+            wanted.extend(self.plan.device_routes(device, &self.sources));
         }
         let present = all_routes(&mut self.netlink)?;
         let rules = all_rules(&mut self.netlink)?;
+        // The kernel tells our routes apart by all but their sources.
+        let keys = |routes: &BTreeSet<Route>| routes.iter().map(Route::key).collect();
+        let (present_keys, wanted_keys): (BTreeSet<Route>, BTreeSet<Route>) =
+            (keys(&present), keys(&wanted));
         for route in wanted.difference(&present) {
-            self.netlink.add_route(route)?;
+            source::put(&mut self.netlink, route, present_keys.contains(&route.key()))?;
         }
         for rule in self.plan.rules.iter().filter(|rule| !rules.contains(rule)) {
             self.netlink.add_rule(rule)?;
@@ -474,7 +486,7 @@ impl Steering {
         for rule in rules.iter().filter(stale) {
             self.netlink.delete_rule(rule)?;
         }
-        for route in present.difference(&wanted) {
+        for route in present_keys.difference(&wanted_keys) {
             if self.identity.owns_route(route, self.device) {
                 self.netlink.delete_route(route)?;
             }

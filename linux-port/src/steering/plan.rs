@@ -5,10 +5,11 @@
 //! inside ESP; host space is wire space plus the peer's offset.
 
 use core::net::IpAddr;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use smoltcp::wire::IpCidr;
 
+use super::source::Sources;
 use super::{Error, Mode, firewall};
 use crate::config::model::{Host, Interface, Peer};
 use crate::netlink::{Family, Route, Rule, TABLE_MAIN, Target, network};
@@ -136,13 +137,16 @@ impl Identity {
     }
 }
 
+/// Where the peers are at present, by their names; those of which nothing is known are missing.
+pub type Endpoints = BTreeMap<String, IpAddr>;
+
 /// What is known at run time and is not in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Underlay {
     /// The UDP ports our sockets are bound to, for IKE and for UDP-encapsulated ESP.
     pub ports: Vec<u16>,
     /// Where the peers are at present.
-    pub endpoints: Vec<IpAddr>,
+    pub endpoints: Endpoints,
     /// MTU of the TUN device in bytes.
     pub mtu: u16,
 }
@@ -207,6 +211,7 @@ impl Plan {
             table: route.1,
             target: Target::Unreachable,
             metric: identity.killswitch_metric,
+            source: None,
         };
         let mut plan = Plan {
             rules: BTreeSet::new(),
@@ -241,23 +246,28 @@ impl Plan {
     pub(super) fn endpoint_inside(
         &self,
         mode: Mode,
-        endpoints: &[IpAddr],
+        endpoints: &Endpoints,
     ) -> Option<(IpAddr, IpCidr)> {
         let around = |a: &IpAddr| {
             let mut prefixes = self.steered.iter().map(|(prefix, ..)| prefix);
             prefixes.find(|p| p.contains_addr(&(*a).into())).map(|p| (*a, *p))
         };
         let loops = matches!(mode, Mode::Route | Mode::Offset);
-        endpoints.iter().filter(|_| loops).find_map(around)
+        endpoints.values().filter(|_| loops).find_map(around)
     }
 
-    /// The routes into the TUN device with this index.
-    pub fn device_routes(&self, device: u32) -> impl Iterator<Item = Route> {
+    /// The routes into the TUN device with this index, with what of `sources` is for them.
+    pub(super) fn device_routes(
+        &self,
+        device: u32,
+        sources: &Sources,
+    ) -> impl Iterator<Item = Route> {
         self.steered.iter().map(move |&(destination, table, metric)| Route {
             destination,
             table,
             target: Target::Device(device),
             metric,
+            source: sources.get(&destination).copied(),
         })
     }
 }
@@ -324,5 +334,5 @@ fn needs_loose(interface: &Interface, steered: &BTreeSet<IpCidr>, underlay: &Und
     peers.any(|host| match host {
         Some(Host::Address(address)) => inside(*address),
         _ => true,
-    }) || underlay.endpoints.iter().any(|a| inside(*a))
+    }) || underlay.endpoints.values().any(|a| inside(*a))
 }

@@ -72,9 +72,14 @@ fn shifted(allowed: &[&str], endpoint: &str) -> Interface {
     interface(model::Steering::Offset, vec![b])
 }
 
+/// The endpoints of peers called `b`, `c`, …
+fn of_peers(endpoints: &[&str]) -> Endpoints {
+    let names = ('b'..).map(String::from);
+    names.zip(endpoints.iter().map(|e| e.parse().unwrap())).collect()
+}
+
 fn underlay(endpoints: &[&str]) -> Underlay {
-    let endpoints = endpoints.iter().map(|e| e.parse().unwrap()).collect();
-    Underlay { ports: vec![500, 4500], endpoints, mtu: 1400 }
+    Underlay { ports: vec![500, 4500], endpoints: of_peers(endpoints), mtu: 1400 }
 }
 
 fn tun(name: &str) -> u32 {
@@ -313,7 +318,7 @@ fn route_mode_uses_main_and_refuses_what_would_loop() {
         let mut steering = start(&config, &scratch);
         let inside = ["10.1.2.3", "fd01::3", "10.77.0.9"];
         assert_eq!(inside.map(way), ["vpn0"; 3]);
-        let late = steering.set_endpoints(&["10.1.0.5".parse().unwrap()]).unwrap_err();
+        let late = steering.set_endpoints(of_peers(&["10.1.0.5"])).unwrap_err();
         assert!(late.to_string().contains("the endpoint 10.1.0.5 lies inside 10.1.0.0/16"));
         steering.set_mtu(1300).unwrap();
         drop(steering);

@@ -196,7 +196,7 @@ fn esp_reaches_us_from_a_protected_address_and_is_not_tracked() {
         let (lan, scratch) = (lan(), Scratch::new());
         let config = policy(&["10.0.0.160/32"]);
         let mut steering = start(&config, &scratch);
-        steering.set_endpoints(&["10.0.0.160".parse().unwrap()]).unwrap();
+        steering.set_endpoints(of_peers(&["10.0.0.160"])).unwrap();
         sh("nft 'table inet watch { chain in { type filter hook input priority 0; \
             ip protocol esp ct state untracked counter; ip protocol esp ct state new counter; }; \
             chain out { type filter hook output priority 0; ip protocol esp ct state untracked \

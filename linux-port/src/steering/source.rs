@@ -1,0 +1,129 @@
+//! The address of ours from which packets of this machine go into the tunnel.
+//!
+//! A TUN device without an address leaves the choice to the kernel, which takes the address of any
+//! device: perhaps one that is no traffic selector, so that the packet is dropped here or by the
+//! peer. The routes into the tunnel therefore name a preferred source, for each peer and family in
+//! which the device has no address. Forwarded packets, and programs that bind to an address, have
+//! a source already and are not concerned.
+
+use core::net::IpAddr;
+use std::collections::BTreeMap;
+
+use smoltcp::wire::IpCidr;
+
+use super::plan::{Endpoints, prefixes};
+use super::{Error, Steering};
+use crate::config::model::{Interface, Peer};
+use crate::netlink::{self, Errno, Family, Netlink, Route, TABLE_MAIN};
+
+/// Preferred sources, by destination in host space.
+pub(super) type Sources = BTreeMap<IpCidr, IpAddr>;
+
+/// The preferred sources for what `interface` leads into its tunnel.
+///
+/// The first of `own`, the addresses of this machine, that is one of the peer's narrower local
+/// selectors is taken; otherwise the address from which ESP goes to the peer, as `towards` tells,
+/// because that is the one the peer knows; otherwise none.
+///
+/// # Errors
+/// Those of `towards`.
+pub(super) fn choose<E>(
+    interface: &Interface,
+    endpoints: &Endpoints,
+    own: &[IpAddr],
+    mut towards: impl FnMut(IpAddr) -> Result<Option<IpAddr>, E>,
+) -> Result<Sources, E> {
+    let mut sources = Sources::new();
+    for family in Family::ALL {
+        if interface.addresses.iter().any(|address| Family::of(address) == family) {
+            continue;
+        }
+        for peer in interface.peers.iter().filter(|peer| peer.route_allowed_ips) {
+            let mut led = prefixes(peer).filter(|p| Family::of(&p.host) == family).peekable();
+            if led.peek().is_none() {
+                continue;
+            }
+            let endpoint = endpoints.get(&peer.name).copied();
+            let source = match (selected(peer, family, own), endpoint) {
+                (Some(address), _) => Some(address),
+                (None, Some(remote)) if Family::of_address(remote) == family => towards(remote)?,
+                (None, _) => None,
+            };
+            let Some(source) = source.filter(is_known_to_others) else { continue };
+            for prefix in led {
+                sources.entry(prefix.host).or_insert(source);
+            }
+        }
+    }
+    Ok(sources)
+}
+
+/// The first own address inside the peer's local selectors. Selectors that mean any address
+/// recommend none.
+fn selected(peer: &Peer, family: Family, own: &[IpAddr]) -> Option<IpAddr> {
+    let of_family = |p: &&IpCidr| Family::of(p) == family && p.prefix_len() > 0;
+    let local: Vec<IpCidr> = peer.local_ips.iter().filter(of_family).copied().collect();
+    let inside = |a: &&IpAddr| local.iter().any(|p| p.contains_addr(&(**a).into()));
+    own.iter().filter(|a| is_known_to_others(a)).find(inside).copied()
+}
+
+/// Whether an address means something beyond this machine and its links.
+fn is_known_to_others(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(a) => !a.is_loopback() && !a.is_link_local(),
+        IpAddr::V6(a) => !a.is_loopback() && !a.is_unicast_link_local(),
+    }
+}
+
+impl Steering {
+    /// The preferred sources as things are now; `device` is the TUN device.
+    pub(super) fn sources_now(&mut self, device: u32) -> Result<Sources, Error> {
+        let own: Vec<IpAddr> = self
+            .netlink
+            .addresses()?
+            .into_iter()
+            .filter(|(index, _)| *index != device)
+            .map(|(_, address)| address.address().into())
+            .collect();
+        let through = match &self.interface.tunlink {
+            Some(name) => self.netlink.link(name)?.map(|link| link.index),
+            None => None,
+        };
+        let mark = self.mark();
+        let netlink = &mut self.netlink;
+        let mut asked = BTreeMap::new();
+        let towards = |remote| -> Result<Option<IpAddr>, netlink::Error> {
+            if let Some(known) = asked.get(&remote) {
+                return Ok(*known);
+            }
+            let source = netlink.route_to(remote, mark, through)?.and_then(|way| way.source);
+            asked.insert(remote, source);
+            Ok(source)
+        };
+        Ok(choose(&self.interface, &self.underlay.endpoints, &own, towards)?)
+    }
+}
+
+/// Puts a route of ours in place, where `present` says that there is one with another source.
+pub(super) fn put(
+    netlink: &mut Netlink,
+    route: &Route,
+    present: bool,
+) -> Result<(), netlink::Error> {
+    let mut attempt = |route: &Route| match (present, route.table) {
+        (false, _) => netlink.add_route(route),
+        // Replacing could hit somebody else's route. What falls into the gap, the killswitch stops.
+        (true, TABLE_MAIN) => {
+            netlink.delete_route(route)?;
+            netlink.add_route(route)
+        }
+        (true, _) => netlink.replace_route(route),
+    };
+    match attempt(route) {
+        // The address has just gone, or is not proven unique yet; any change of it is heard.
+        Err(error) if error.errno == Errno::EINVAL && route.source.is_some() => {
+            attempt(&route.key())
+        }
+        result => result,
+    }
+}
