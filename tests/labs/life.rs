@@ -99,7 +99,7 @@ fn a_firewall_table_that_was_flushed_comes_back() {
 fn a_start_that_fails_leaves_nothing_behind() {
     let lab = Lab::new();
     let [a] = lab.hosts(["a"]);
-    a.run("ip link add vpn0 type veth peer name other");
+    a.run("ip link add vpn0 type veth peer name eth0");
     let before = traces(&a);
     let peer = Peer::new("b", &Keys::pair().0).at("192.0.2.2").allowed("10.3.0.0/24");
     let vpn = Vpn::new().option("killswitch", "0").peer(peer);
@@ -141,6 +141,7 @@ fn every_thread_has_dropped_its_privileges() {
 fn two_interfaces_with_one_port_are_refused_before_anything_happens() {
     let lab = Lab::new();
     let [a] = lab.hosts(["a"]);
+    a.run("ip link add eth0 type veth peer name eth1");
     let before = traces(&a);
     let peer = |name, prefix| Peer::new(name, &Keys::pair().0).allowed(prefix);
     let second = Vpn::named("vpn1").peer(peer("c", "10.4.0.0/24"));
