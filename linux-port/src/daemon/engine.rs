@@ -88,22 +88,21 @@ struct Changed {
 }
 
 impl Engine {
-    /// Opens everything else for `interface`, whose sockets are open, and leads traffic into it.
+    /// Opens everything else for `interface`, which is closed by `steering` and whose sockets are
+    /// open, and leads traffic into it.
     ///
     /// # Errors
-    /// A sentence that says what is wrong. The killswitch is closed then if it is wanted; nothing
-    /// else is left behind.
-    pub(super) fn start(interface: Interface, outer: Outer) -> Result<Engine, String> {
-        // Whatever can be refused is refused before anything is closed or led anywhere.
-        let mut state = SequenceState::open(&interface.state_dir).map_err(text)?;
-        let (mut peers, claimed) = Peers::build(&interface.peers, Peers::none(), &mut state);
-        claimed.map_err(text)?;
-        let (steering, around) = match Engine::surround(&interface) {
-            Ok(opened) => opened,
+    /// A sentence that says what is wrong. The killswitch stays closed then if it is wanted;
+    /// nothing else is left behind.
+    pub(super) fn start(
+        interface: Interface,
+        steering: Steering,
+        outer: Outer,
+    ) -> Result<Engine, String> {
+        let (around, state, peers) = match Engine::gather(&interface) {
+            Ok(gathered) => gathered,
             Err(error) => {
-                // Numbers that were not used are not lost, however often this happens.
-                peers.release(&mut state);
-                also_failed(&interface.name, state.close());
+                also_failed(&interface.name, steering.leave());
                 return Err(error);
             }
         };
@@ -148,18 +147,14 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Closes, and opens what there is one of for each interface.
-    fn surround(interface: &Interface) -> Result<(Steering, Surroundings), String> {
-        let run_dir = control::run_dir();
-        let underlay = underlay(interface, first_mtu(interface));
-        let steering = Steering::prepare(interface, underlay, &run_dir).map_err(text)?;
-        match Surroundings::open(interface, &run_dir) {
-            Ok(around) => Ok((steering, around)),
-            Err(error) => {
-                also_failed(&interface.name, steering.leave());
-                Err(error)
-            }
-        }
+    /// The device and its surroundings, and peers with sequence numbers; these last, so that none
+    /// are lost when something else fails, however often.
+    fn gather(interface: &Interface) -> Result<(Surroundings, SequenceState, Peers), String> {
+        let around = Surroundings::open(interface, &control::run_dir())?;
+        let mut state = SequenceState::open(&interface.state_dir).map_err(text)?;
+        let (peers, claimed) = Peers::build(&interface.peers, Peers::none(), &mut state);
+        claimed.map_err(text)?;
+        Ok((around, state, peers))
     }
 
     /// Goes over to another configuration of the same interface. Peers whose keys are the same
@@ -532,7 +527,7 @@ fn name_of(peer: &Peer) -> Option<&str> {
     }
 }
 
-fn underlay(interface: &Interface, mtu: u16) -> Underlay {
+pub(super) fn underlay(interface: &Interface, mtu: u16) -> Underlay {
     Underlay { ports: vec![interface.nat_port], endpoints: Endpoints::new(), mtu }
 }
 

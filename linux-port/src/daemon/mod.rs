@@ -26,10 +26,12 @@ use crate::batch::{MAX_PACKET, ReceiveBatch};
 use crate::config::model::Interface;
 use crate::config::{self, Diagnostic};
 use crate::control::{self, ControlServer, Request};
-use crate::{clock, privileges, status, steering};
+use crate::steering::{self, Steering};
+use crate::{clock, privileges, status};
 use data_path::BATCH;
 use engine::Engine;
 use outer::{Outer, Which};
+use surroundings::first_mtu;
 
 /// Why the daemon ends.
 #[derive(Debug)]
@@ -186,34 +188,69 @@ fn load(file: &Path, only: Option<&str>) -> Result<Vec<Interface>, Error> {
     Ok(interfaces)
 }
 
-/// What an interface needs privileges for, and what only one daemon can have.
+/// An interface that is closed, with what it needs privileges for and what only one daemon can
+/// have.
 struct Opened {
     interface: Interface,
     control: ControlServer,
+    steering: Steering,
     outer: Outer,
 }
 
-fn open(interface: Interface) -> Result<Opened, Error> {
-    let name = &interface.name;
-    // The lock beside the control socket comes first: one daemon for each interface.
-    let control = ControlServer::open(&control::run_dir(), name)?;
-    let mark = steering::mark(interface.fwmark).0;
-    let outer = Outer::open(&interface, mark, BATCH).map_err(|e| format!("{name}: {e}"))?;
-    Ok(Opened { interface, control, outer })
+impl Opened {
+    /// Closes first: whatever fails from here on, nothing for the tunnel leaves in clear text.
+    fn new(interface: Interface) -> Result<Opened, Error> {
+        let name = &interface.name;
+        let run_dir = control::run_dir();
+        // The lock beside the control socket comes before all: one daemon for each interface.
+        let control = ControlServer::open(&run_dir, name)?;
+        let underlay = engine::underlay(&interface, first_mtu(&interface));
+        let steering = Steering::prepare(&interface, underlay, &run_dir)
+            .map_err(|error| format!("{name}: {error}"))?;
+        let mark = steering.mark();
+        match Outer::open(&interface, mark, BATCH) {
+            Ok(outer) => Ok(Opened { interface, control, steering, outer }),
+            Err(error) => {
+                leave(name, steering);
+                Err(Error::Failure(format!("{name}: {error}")))
+            }
+        }
+    }
+}
+
+/// Leaves only the killswitch, if it is wanted.
+fn leave(name: &str, steering: Steering) {
+    if let Err(error) = steering.leave() {
+        log::error!("{name}: {error}");
+    }
 }
 
 impl Daemon {
     fn start(&mut self, interfaces: Vec<Interface>) -> Result<(), Error> {
-        let opened: Vec<Opened> = interfaces.into_iter().map(open).collect::<Result<_, _>>()?;
+        let mut opened = Vec::new();
+        let mut result = interfaces.into_iter().try_for_each(|interface| {
+            opened.push(Opened::new(interface)?);
+            Ok(())
+        });
         // Before there is a second thread, which would keep what this one gives up.
-        privileges::restrict().map_err(|error| format!("cannot drop privileges: {error}"))?;
-        opened.into_iter().try_for_each(|opened| self.add(opened))
+        result = result.and_then(|()| {
+            privileges::restrict()
+                .map_err(|error| Error::Failure(format!("cannot drop privileges: {error}")))
+        });
+        for opened in opened {
+            match result {
+                Ok(()) => result = self.add(opened),
+                Err(_) => leave(&opened.interface.name, opened.steering),
+            }
+        }
+        result
     }
 
     fn add(&mut self, opened: Opened) -> Result<(), Error> {
-        let Opened { interface, control, outer } = opened;
+        let Opened { interface, control, steering, outer } = opened;
         let name = interface.name.clone();
-        let engine = Engine::start(interface, outer).map_err(|e| format!("{name}: {e}"))?;
+        let engine =
+            Engine::start(interface, steering, outer).map_err(|e| format!("{name}: {e}"))?;
         let number = self.next_number;
         self.next_number += 1;
         let served = Served { number, engine, control, congested: false };
@@ -348,7 +385,7 @@ impl Daemon {
                     let result = served.engine.reload(interface, now);
                     result.map_err(|error| format!("{name}: {error}").into())
                 }
-                None => open(interface).and_then(|opened| self.add(opened)),
+                None => Opened::new(interface).and_then(|opened| self.add(opened)),
             };
             if let Err(error) = result {
                 error.log();
