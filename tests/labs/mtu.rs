@@ -1,6 +1,9 @@
 //! Packet sizes: links of any MTU, with DF and without, datagrams of 64 KiB, and the path MTU.
 
+use std::time::Duration;
+
 use simplevpn_tests::lab::daemon::{Keys, Peer, Vpn};
+use simplevpn_tests::lab::process::eventually;
 use simplevpn_tests::lab::traffic::MARKER;
 use simplevpn_tests::lab::{Host, Lab, ip};
 
@@ -51,6 +54,42 @@ fn links_from_1280_to_1500() {
             seen.assert_none("too big", |frame| frame.bytes.len() > limit);
         }
     }
+}
+
+///  client -- a ==ESP, MTU 1280== b -- server: nothing has to be lost to learn what the link says
+#[test]
+fn the_first_big_datagram_passes_a_narrow_link() {
+    for (encap, ipv6) in [("esp", false), ("udp", false), ("esp", true), ("udp", true)] {
+        let lab = Lab::new();
+        let sites = Sites::new(&lab);
+        sites.a.mtu("wan", 1280);
+        sites.b.mtu("wan", 1280);
+        let (a, b) = sites.configurations(Keys::pair(), ipv6, encap);
+        let (a, b) = (sites.a.starts(&a), sites.b.starts(&b));
+        let first = sites.client.ping_with(ip("10.2.0.2"), "-M dont -s 1472", 1);
+        assert!(first.all(), "{encap}, IPv6 outside: {ipv6}");
+        for end in [&a, &b] {
+            assert_eq!(end.counter("send_too_big"), 0, "{}", end.json());
+        }
+    }
+}
+
+///  client -- a ==ESP, MTU 1500, 1400, 1500== b -- server
+#[test]
+fn a_path_follows_the_mtu_of_its_first_link() {
+    let lab = Lab::new();
+    let sites = Sites::new(&lab);
+    let (of_a, of_b) = sites.configurations(Keys::pair(), false, "esp");
+    let (a, _b) = (sites.a.starts(&of_a), sites.b.starts(&of_b));
+    let has = |mtu: u16| {
+        let mtu = format!(" mtu {mtu} ");
+        eventually(Duration::from_secs(4), || sites.a.run("ip link show vpn0").contains(&mtu))
+    };
+    assert!(has(1446), "{}", a.json());
+    sites.a.mtu("wan", 1400);
+    assert!(has(1346), "{}", a.json());
+    sites.a.mtu("wan", 1500);
+    assert!(has(1446), "{}", a.json());
 }
 
 ///  client fd01::2 -- a ==ESP, MTU 1280== b -- fd02::2 server

@@ -1,6 +1,9 @@
 //! Scenario 1, different subnets: a LAN client behind one gateway and a server behind the other.
 
+use std::time::Duration;
+
 use simplevpn_tests::lab::daemon::{Keys, Peer, Vpn};
+use simplevpn_tests::lab::process::eventually;
 use simplevpn_tests::lab::{Lab, ip};
 
 use crate::topology::{SITE_B, Sites, assert_secret};
@@ -91,6 +94,61 @@ fn masqueraded_behind_the_tunnel_address() {
     let inside = inside.finish();
     assert!(inside.count(|frame| frame.concerns(ip("10.77.0.1"))) > 10);
     assert!(inside.count(|frame| frame.concerns(ip("fd77::1"))) > 10);
+}
+
+///  client 10.1.0.2 -- 10.1.0.1 a ==ESP== b -- 10.2.0.2 server, and the TUN devices have no address
+///         fd01::2     fd01::1                 fd02::2
+#[test]
+fn a_gateway_without_tunnel_address_speaks_from_its_lan() {
+    for steering in ["policy", "route"] {
+        let lab = Lab::new();
+        let Sites { client, a, b, server } = Sites::new(&lab);
+        // What a kernel left to itself would take: an address of the first device.
+        a.run("ip addr add 172.16.0.1/32 dev lo");
+        a.run("ip addr add fd16::1/128 dev lo nodad");
+        let (at_a, at_b) = Keys::pair();
+        let (lan_a, lan_b) = ("10.1.0.0/24 fd01::/64", "10.2.0.0/24 fd02::/64");
+        let to_b = Peer::new("b", &at_a).at("192.0.2.2").allowed(lan_b).list("local_ips", lan_a);
+        let to_a = Peer::new("a", &at_b).at("192.0.2.1").allowed(lan_a).list("local_ips", lan_b);
+        let at_a = a.starts(&Vpn::new().steering(steering).peer(to_b));
+        let at_b = b.starts(&Vpn::new().steering(steering).peer(to_a));
+
+        for address in ["10.2.0.2", "fd02::2"] {
+            a.assert_uses(&server, address);
+            client.assert_uses(&server, address);
+        }
+        assert!(b.pings("10.1.0.1") && b.pings("fd01::1"));
+        for end in [&at_a, &at_b] {
+            assert_eq!(end.counter("outside_selector"), 0, "{steering}: {}", end.json());
+        }
+
+        // A LAN that is renumbered inside its selector is followed.
+        a.run("ip addr del 10.1.0.1/24 dev lan");
+        a.run("ip addr add 10.1.0.9/24 dev lan");
+        let speaks = |source: &str| {
+            let source = format!(" src {source} ");
+            eventually(Duration::from_secs(4), || {
+                a.attempt("ip route get 10.2.0.2").stdout.contains(&source)
+            })
+        };
+        assert!(speaks("10.1.0.9"), "{}", a.run("ip route show table all"));
+        assert!(a.pings("10.2.0.2"));
+    }
+}
+
+///  a 192.0.2.1 ==ESP== 192.0.2.2 b -- 10.2.0.2 server; b knows nothing of a but its endpoint
+#[test]
+fn without_selectors_a_host_speaks_from_where_its_esp_comes() {
+    let lab = Lab::new();
+    let Sites { a, b, server, .. } = Sites::new(&lab);
+    a.run("ip addr add 172.16.0.1/32 dev lo");
+    let (at_a, at_b) = Keys::pair();
+    let to_b = Peer::new("b", &at_a).at("192.0.2.2").allowed("10.2.0.0/24");
+    let to_a = Peer::new("a", &at_b).at("192.0.2.1").allowed("192.0.2.1/32");
+    let _a = a.starts(&Vpn::new().steering("policy").peer(to_b));
+    let at_b = b.starts(&Vpn::new().steering("policy").peer(to_a));
+    a.assert_uses(&server, "10.2.0.2");
+    assert_eq!(at_b.counter("outside_selector"), 0, "{}", at_b.json());
 }
 
 ///  client -- a ==ESP== b -- server: what lies outside the traffic selectors does not get through

@@ -251,13 +251,22 @@ impl Netlink {
         if theirs { Err(error(format!("adding route {route}"), refused)) } else { Ok(()) }
     }
 
-    /// Puts a route of ours in the place of the one which differs in its source, without a gap. It
-    /// takes the place of anybody's, so it is for tables of our own.
+    /// Puts a route of ours in the place of our one which differs in its source: in tables of our
+    /// own without a gap. In `main` the kernel could take somebody else's route for it, so there
+    /// ours is deleted first and the new one comes before others of the same metric.
     ///
     /// # Errors
-    /// Like [`Netlink::add_route`].
+    /// When the kernel refuses, e.g. a source that is not an address of this machine (`EINVAL`);
+    /// in `main` there is none of both then.
     pub fn replace_route(&mut self, route: &Route) -> Result<(), Error> {
-        let request = route_request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, route);
+        let flags = match route.table {
+            TABLE_MAIN => {
+                self.delete_route(route)?;
+                NLM_F_CREATE
+            }
+            _ => NLM_F_CREATE | NLM_F_REPLACE,
+        };
+        let request = route_request(RTM_NEWROUTE, flags, route);
         self.change(&request, &[]).map_err(|e| error(format!("replacing route {route}"), e))
     }
 

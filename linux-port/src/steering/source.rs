@@ -14,7 +14,7 @@ use smoltcp::wire::IpCidr;
 use super::plan::{Endpoints, prefixes};
 use super::{Error, Steering};
 use crate::config::model::{Interface, Peer};
-use crate::netlink::{self, Errno, Family, Netlink, Route, TABLE_MAIN};
+use crate::netlink::{self, Errno, Family, Netlink, Route};
 
 /// Preferred sources, by destination in host space.
 pub(super) type Sources = BTreeMap<IpCidr, IpAddr>;
@@ -110,14 +110,10 @@ pub(super) fn put(
     route: &Route,
     present: bool,
 ) -> Result<(), netlink::Error> {
-    let mut attempt = |route: &Route| match (present, route.table) {
-        (false, _) => netlink.add_route(route),
-        // Replacing could hit somebody else's route. What falls into the gap, the killswitch stops.
-        (true, TABLE_MAIN) => {
-            netlink.delete_route(route)?;
-            netlink.add_route(route)
-        }
-        (true, _) => netlink.replace_route(route),
+    let mut attempt = |route: &Route| match present {
+        // What falls into the gap that this leaves in `main`, the killswitch stops.
+        true => netlink.replace_route(route),
+        false => netlink.add_route(route),
     };
     match attempt(route) {
         // The address has just gone, or is not proven unique yet; any change of it is heard.
