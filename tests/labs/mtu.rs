@@ -185,7 +185,11 @@ fn a_big_ping_does_no_lasting_harm() {
         let at_home = if steering == "route" { "policy" } else { steering };
         let _a =
             a.starts(&Vpn::new().steering(steering).peer(peer("b", &at_a, "10.0.0.160", of_b)));
-        let _b = b.starts(&Vpn::new().steering(at_home).peer(peer("a", &at_b, "10.0.0.161", of_a)));
+        let mut to_a = peer("a", &at_b, "10.0.0.161", of_a);
+        if steering == "route" {
+            to_a = to_a.list("local_ips", of_b);
+        }
+        let _b = b.starts(&Vpn::new().steering(at_home).peer(to_a));
 
         a.assert_uses(&b, target);
         let before = largest(&a, target);

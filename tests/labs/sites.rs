@@ -136,18 +136,18 @@ fn a_gateway_without_tunnel_address_speaks_from_its_lan() {
     }
 }
 
-///  a 192.0.2.1 ==ESP== 192.0.2.2 b -- 10.2.0.2 server; b knows nothing of a but its endpoint
+///  a 192.0.2.1 ==ESP== 192.0.2.2 b, which protect these addresses; a has another one besides
 #[test]
 fn without_selectors_a_host_speaks_from_where_its_esp_comes() {
     let lab = Lab::new();
-    let Sites { a, b, server, .. } = Sites::new(&lab);
+    let Sites { a, b, .. } = Sites::new(&lab);
     a.run("ip addr add 172.16.0.1/32 dev lo");
     let (at_a, at_b) = Keys::pair();
-    let to_b = Peer::new("b", &at_a).at("192.0.2.2").allowed("10.2.0.0/24");
+    let to_b = Peer::new("b", &at_a).at("192.0.2.2").allowed("192.0.2.2/32");
     let to_a = Peer::new("a", &at_b).at("192.0.2.1").allowed("192.0.2.1/32");
     let _a = a.starts(&Vpn::new().steering("policy").peer(to_b));
     let at_b = b.starts(&Vpn::new().steering("policy").peer(to_a));
-    a.assert_uses(&server, "10.2.0.2");
+    a.assert_uses(&b, "192.0.2.2");
     assert_eq!(at_b.counter("outside_selector"), 0, "{}", at_b.json());
 }
 

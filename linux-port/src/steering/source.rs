@@ -22,8 +22,10 @@ pub(super) type Sources = BTreeMap<IpCidr, IpAddr>;
 /// The preferred sources for what `interface` leads into its tunnel.
 ///
 /// The first of `own`, the addresses of this machine, that is one of the peer's narrower local
-/// selectors is taken; otherwise the address from which ESP goes to the peer, as `towards` tells,
-/// because that is the one the peer knows; otherwise none.
+/// selectors is taken; otherwise, for a peer that protects the very address at which it is reached
+/// (the same subnet), the address from which ESP goes to it, as `towards` tells, because that is
+/// how it protects us; otherwise none: of a site behind a gateway nothing better is known than
+/// what the kernel would choose.
 ///
 /// # Errors
 /// Those of `towards`.
@@ -43,7 +45,7 @@ pub(super) fn choose<E>(
             if led.peek().is_none() {
                 continue;
             }
-            let endpoint = endpoints.get(&peer.name).copied();
+            let endpoint = endpoints.get(&peer.name).copied().filter(|at| protects(peer, *at));
             let source = match (selected(peer, family, own), endpoint) {
                 (Some(address), _) => Some(address),
                 (None, Some(remote)) if Family::of_address(remote) == family => towards(remote)?,
@@ -56,6 +58,12 @@ pub(super) fn choose<E>(
         }
     }
     Ok(sources)
+}
+
+/// Whether a peer's narrower prefixes hold the address at which it is reached.
+fn protects(peer: &Peer, endpoint: IpAddr) -> bool {
+    let narrow = prefixes(peer).filter(|prefix| prefix.wire.prefix_len() > 0);
+    narrow.into_iter().any(|prefix| prefix.wire.contains_addr(&endpoint.into()))
 }
 
 /// The first own address inside the peer's local selectors. Selectors that mean any address
