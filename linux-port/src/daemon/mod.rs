@@ -450,6 +450,7 @@ pub fn show(only: Option<&str>, json: bool) -> Result<String, String> {
     }
     Ok(match (json, only) {
         (true, None) => status::join_json(&answers),
+        (false, None) if answers.is_empty() => "no interface is running\n".into(),
         _ => answers.join("\n"),
     })
 }
