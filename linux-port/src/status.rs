@@ -66,8 +66,6 @@ pub struct PeerStatus {
     pub received: Traffic,
     /// Inner packets sent.
     pub sent: Traffic,
-    /// Dropped packets by reason.
-    pub drops: Vec<(&'static str, u64)>,
 }
 
 /// A path's way through the network: `esp` or `udp`.
@@ -134,7 +132,6 @@ impl PeerStatus {
                 json.name("seconds_ago").number_or_null(ago);
             });
         }
-        json.name("drops").counters(&self.drops);
     }
 }
 
@@ -223,7 +220,7 @@ impl PeerStatus {
             let every = Span(Duration::from_secs(seconds.into()));
             writeln!(f, "  persistent keepalive: every {every}")?;
         }
-        drops(f, &self.drops)
+        Ok(())
     }
 }
 
@@ -342,7 +339,6 @@ mod tests {
             persistent_keepalive: Some(25),
             received: traffic(1_258_292, 88),
             sent: traffic(900, 99),
-            drops: vec![("bad_icv", 2), ("replayed", 0)],
         };
         let silent = PeerStatus {
             name: "si\u{1b}lent\"".into(),
@@ -353,7 +349,6 @@ mod tests {
             persistent_keepalive: None,
             received: Traffic::default(),
             sent: Traffic::default(),
-            drops: vec![],
             ..office.clone()
         };
         Status {
@@ -366,7 +361,7 @@ mod tests {
             nat_port: 4500,
             fwmark: 0x5356,
             addresses: vec![cidr(2, 24)],
-            drops: vec![("no_policy", 3), ("unknown_spi", 1)],
+            drops: vec![("no_policy", 3), ("unknown_spi", 1), ("replayed", 0)],
             peers: vec![office, silent],
         }
     }
@@ -393,7 +388,6 @@ peer: office
   last heard: 12 seconds ago
   transfer: 1.19 MiB received, 900 B sent
   persistent keepalive: every 25 seconds
-  dropped: 2 bad_icv
 
 peer: si?lent?
   endpoint: (not heard of yet)
@@ -408,7 +402,7 @@ peer: si?lent?
     #[test]
     fn json() {
         let json = status().to_json();
-        let wanted = r#"{"interface":"vpn0","uptime":61,"steering":"policy","killswitch":true,"mtu":1438,"nat_port":4500,"fwmark":21334,"addresses":["10.77.0.2/24"],"drops":{"no_policy":3,"unknown_spi":1},"peers":[{"name":"office","endpoint_host":"vpn.example.net","endpoint":"192.0.2.1:4500","encapsulation":"udp","cipher":"chacha20poly1305","esn":true,"spi_in":4097,"spi_out":8193,"allowed_ips":["10.77.0.0/24","10.77.0.128/25"],"offset":"0.0.100.0","offset6":null,"mtu":1438,"persistent_keepalive":25,"received":{"packets":7,"bytes":1258292,"seconds_ago":12},"sent":{"packets":7,"bytes":900,"seconds_ago":1},"drops":{"bad_icv":2}},{"name":"si\u001blent\"","#;
+        let wanted = r#"{"interface":"vpn0","uptime":61,"steering":"policy","killswitch":true,"mtu":1438,"nat_port":4500,"fwmark":21334,"addresses":["10.77.0.2/24"],"drops":{"no_policy":3,"unknown_spi":1},"peers":[{"name":"office","endpoint_host":"vpn.example.net","endpoint":"192.0.2.1:4500","encapsulation":"udp","cipher":"chacha20poly1305","esn":true,"spi_in":4097,"spi_out":8193,"allowed_ips":["10.77.0.0/24","10.77.0.128/25"],"offset":"0.0.100.0","offset6":null,"mtu":1438,"persistent_keepalive":25,"received":{"packets":7,"bytes":1258292,"seconds_ago":12},"sent":{"packets":7,"bytes":900,"seconds_ago":1}},{"name":"si\u001blent\"","#;
         assert!(json.starts_with(wanted), "{json}");
         assert_eq!(join_json(&["{}\n".into(), "{\"a\":1}".into()]), "[{},{\"a\":1}]\n");
         assert_eq!(join_json(&[]), "[]\n");

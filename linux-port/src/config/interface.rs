@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use smoltcp::wire::IpCidr;
 
-use super::check;
 use super::diagnostic::Report;
 use super::model::{Interface, Peer, Steering};
 use super::options::{Known, Options};
@@ -109,9 +108,7 @@ pub(super) fn read(
             .unwrap_or_else(|| PathBuf::from(STATE_DIR)),
         peers,
     };
-    let found = Found { interface, lines };
-    check::within_interface(&found, report);
-    Some(found)
+    Some(Found { interface, lines })
 }
 
 fn name(section: &Section<'_>, report: &mut Report) -> String {

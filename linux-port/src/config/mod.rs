@@ -116,7 +116,10 @@ fn read_sections(sections: &[Section<'_>], report: &mut Report) -> Vec<Interface
     for section in sections.iter().filter(ours) {
         let name = section.name.as_deref().unwrap_or_default();
         let peers = peers.remove(name).unwrap_or_default();
-        found.extend(interface::read(section, &peers, report));
+        if let Some(read) = interface::read(section, &peers, report) {
+            check::within_interface(&read, report);
+            found.push(read);
+        }
     }
     check::across_interfaces(&found, report);
     found.into_iter().map(|found| found.interface).collect()

@@ -78,7 +78,6 @@ impl Engine {
             persistent_keepalive: config.persistent_keepalive,
             received: inbound.map(|inbound| *inbound.traffic()).unwrap_or_default(),
             sent: outbound.map(|outbound| *outbound.traffic()).unwrap_or_default(),
-            drops: Vec::new(),
         }
     }
 }

@@ -17,7 +17,8 @@ use std::collections::BTreeMap;
 
 use smoltcp::wire::IpCidr;
 
-use super::plan::{Endpoints, Identity, Underlay, prefixes};
+use super::identity::Identity;
+use super::underlay::{Endpoints, Underlay, prefixes};
 use super::{Error, Mode};
 use crate::config::model::{Interface, Peer};
 use crate::netlink::Family;

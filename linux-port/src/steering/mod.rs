@@ -23,9 +23,11 @@
 //! firewall; DNS, see [`crate::resolver`].
 
 mod firewall;
+mod identity;
 mod plan;
 pub mod rp_filter;
 mod source;
+mod underlay;
 
 use core::fmt;
 use core::net::IpAddr;
@@ -35,9 +37,11 @@ use std::path::Path;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, sockopt};
 use smoltcp::wire::IpCidr;
 
-pub use self::plan::{Endpoints, Identity, Plan, Underlay, mark};
+pub use self::identity::{Identity, mark};
+pub use self::plan::Plan;
 use self::rp_filter::ReversePath;
 use self::source::Sources;
+pub use self::underlay::{Endpoints, Underlay};
 use crate::config::model::{self, Interface};
 use crate::netlink::{self, Family, Netlink, Route, Rule};
 use crate::nft;
@@ -191,7 +195,7 @@ impl fmt::Display for Conflict {
 pub fn conflicts(interface: &Interface, connected: &[IpCidr]) -> Vec<Conflict> {
     let mut found = Vec::new();
     for peer in interface.peers.iter().filter(|p| p.route_allowed_ips) {
-        for prefix in plan::prefixes(peer).map(|p| p.host).filter(|p| p.prefix_len() > 0) {
+        for prefix in underlay::prefixes(peer).map(|p| p.host).filter(|p| p.prefix_len() > 0) {
             let covered = connected.iter().filter(|c| prefix.contains_subnet(c));
             found.extend(covered.map(|&connected| Conflict {
                 peer: peer.name.clone(),
@@ -215,7 +219,7 @@ pub fn choose(interface: &Interface, netlink: &mut Netlink) -> Result<Mode, Erro
         model::Steering::Policy | model::Steering::Auto => Mode::Policy,
     };
     let used = |family| {
-        interface.peers.iter().flat_map(plan::prefixes).any(|p| Family::of(&p.wire) == family)
+        interface.peers.iter().flat_map(underlay::prefixes).any(|p| Family::of(&p.wire) == family)
     };
     let mut able = can_mark(mark(interface.fwmark).0);
     for family in Family::ALL.into_iter().filter(|f| used(*f)) {

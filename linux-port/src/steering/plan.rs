@@ -5,151 +5,20 @@
 //! inside ESP; host space is wire space plus the peer's offset.
 
 use core::net::IpAddr;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use smoltcp::wire::IpCidr;
 
+use super::identity::{Identity, mark};
 use super::source::Sources;
+use super::underlay::{Endpoints, Underlay, prefixes};
 use super::{Error, Mode, firewall};
-use crate::config::model::{Host, Interface, Peer};
+use crate::config::model::{Host, Interface};
 use crate::netlink::{Family, Route, Rule, TABLE_MAIN, Target, network};
 use crate::nft;
 
-/// Mark on our outer packets, and the bits it occupies. They are clear of those of mwan3 (0x3f00),
-/// pbr (0xff0000), Kubernetes (0xc000) and tc's low byte, so all can be combined. All interfaces
-/// share the mark: an outer packet never enters another tunnel, and one socket can serve several.
-const DEFAULT_MARK: (u32, u32) = (0x5300_0000, 0xff00_0000);
-/// Bits which others set on packets; a configured mark leaves them alone unless it uses them.
-const FOREIGN_MARKS: [u32; 2] = [0x3f00, 0x00ff_0000];
-
-/// Tables are `0x53hhhhhh`, with a hash of the interface's name; T1 is even, T0 is T1 + 1.
-const TABLES: u32 = 0x5300_0000;
-/// Metric of the killswitch's routes, plus a hash of the interface's name: higher than any
-/// ordinary route's.
-const KILLSWITCH_METRIC: u32 = 0x4000_0000;
 /// The kernel's own default metric for IPv6 routes, where 0 means it.
 const METRIC_V6: u32 = 1024;
-
-/// Priorities of the three rules, plus a hash of the interface's name below 100. All T1 rules
-/// come before all T0 rules, so that one interface's full tunnel does not hide another's prefixes;
-/// and all before mwan3's (1001 and up) and pbr's (around 30000), which would lead packets for the
-/// tunnel out in clear text.
-const PRIORITY_T1: u32 = 500;
-const PRIORITY_MAIN: u32 = 600;
-const PRIORITY_T0: u32 = 700;
-
-/// The mark of an interface's outer packets and the bits that count: `SO_MARK` is the first.
-#[must_use]
-pub fn mark(fwmark: Option<u32>) -> (u32, u32) {
-    match fwmark {
-        None => DEFAULT_MARK,
-        Some(mark) => {
-            let unused = FOREIGN_MARKS.into_iter().filter(|bits| mark & bits == 0);
-            (mark, unused.fold(u32::MAX, |mask, bits| mask & !bits))
-        }
-    }
-}
-
-/// The numbers by which what belongs to an interface is found in the kernel, by its name alone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    /// Name of the interface.
-    pub interface: String,
-    /// Table of the prefixes longer than /0.
-    pub t1: u32,
-    /// Table of the default routes.
-    pub t0: u32,
-    /// Metric of the killswitch's routes.
-    pub killswitch_metric: u32,
-    slot: u32,
-}
-
-impl Identity {
-    /// The numbers of the interface called `name`.
-    #[must_use]
-    pub fn of(name: &str) -> Identity {
-        // FNV-1a: the numbers have to be the same in every run.
-        let hash = name
-            .bytes()
-            .fold(0x811c_9dc5_u32, |hash, b| (hash ^ u32::from(b)).wrapping_mul(0x0100_0193));
-        let t1 = TABLES | (hash & 0x00ff_fffe);
-        Identity {
-            interface: name.into(),
-            t1,
-            t0: t1 | 1,
-            killswitch_metric: KILLSWITCH_METRIC | (hash & 0x00ff_ffff),
-            slot: hash % 100,
-        }
-    }
-
-    /// Name of the firewall table.
-    #[must_use]
-    pub fn table(&self) -> String {
-        format!("simplevpn_{}", self.interface)
-    }
-
-    /// Whether a route of ours belongs to this interface, whose TUN device has this index.
-    #[must_use]
-    pub fn owns_route(&self, route: &Route, device: Option<u32>) -> bool {
-        [self.t1, self.t0].contains(&route.table)
-            || match route.target {
-                Target::Unreachable => route.metric == self.killswitch_metric,
-                Target::Device(index) => device == Some(index),
-            }
-    }
-
-    /// Whether a rule of ours belongs to this interface and, among `all` rules of ours, to no
-    /// other: the rule for `main` looks the same for two interfaces of one slot.
-    #[must_use]
-    pub fn owns_rule(&self, rule: &Rule, all: &[Rule]) -> bool {
-        let shared = |other: &Rule| {
-            other.priority == PRIORITY_T0 + self.slot && ![self.t1, self.t0].contains(&other.table)
-        };
-        match rule.table {
-            TABLE_MAIN => rule.priority == PRIORITY_MAIN + self.slot && !all.iter().any(shared),
-            table => [self.t1, self.t0].contains(&table),
-        }
-    }
-
-    /// The rules for a family in which `t1`, `t0` have routes. The second and third are there for
-    /// full tunnels only: without one, nobody else's routing changes.
-    fn rules(&self, family: Family, mark: (u32, u32), t1: bool, t0: bool) -> Vec<Rule> {
-        let into = |priority: u32, table| Rule {
-            family,
-            priority: priority + self.slot,
-            not_mark: Some(mark),
-            table,
-            suppress_prefix_len: None,
-        };
-        let main = Rule {
-            not_mark: None,
-            suppress_prefix_len: Some(0),
-            ..into(PRIORITY_MAIN, TABLE_MAIN)
-        };
-        let mut rules = Vec::new();
-        if t1 {
-            rules.push(into(PRIORITY_T1, self.t1));
-        }
-        if t0 {
-            rules.extend([main, into(PRIORITY_T0, self.t0)]);
-        }
-        rules
-    }
-}
-
-/// Where the peers are at present, by their names; those of which nothing is known are missing.
-pub type Endpoints = BTreeMap<String, IpAddr>;
-
-/// What is known at run time and is not in the configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Underlay {
-    /// The UDP ports our sockets are bound to, for IKE and for UDP-encapsulated ESP.
-    pub ports: Vec<u16>,
-    /// Where the peers are at present.
-    pub endpoints: Endpoints,
-    /// MTU of the TUN device in bytes.
-    pub mtu: u16,
-}
 
 /// Everything that has to be in the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,30 +35,6 @@ pub struct Plan {
     pub table: Option<nft::Table>,
     /// Whether strict reverse path filtering would drop the peers' packets.
     pub loosen: bool,
-}
-
-/// A peer's prefix in both spaces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Prefix {
-    pub(super) host: IpCidr,
-    pub(super) wire: IpCidr,
-}
-
-/// The peer's allowed_ips.
-pub(super) fn prefixes(peer: &Peer) -> impl Iterator<Item = Prefix> {
-    peer.allowed_ips.iter().map(|allowed| {
-        let wire = network(allowed);
-        Prefix { wire, host: shift(&wire, peer) }
-    })
-}
-
-/// A prefix of wire space in host space.
-fn shift(wire: &IpCidr, peer: &Peer) -> IpCidr {
-    let address = match wire.address().into() {
-        IpAddr::V4(a) => IpAddr::V4(u32::from(a).wrapping_add(peer.offset).into()),
-        IpAddr::V6(a) => IpAddr::V6(u128::from(a).wrapping_add(peer.offset6).into()),
-    };
-    network(&IpCidr::new(address.into(), wire.prefix_len()))
 }
 
 fn in_family(prefixes: &BTreeSet<IpCidr>, family: Family, default: bool) -> bool {

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use smoltcp::wire::IpCidr;
 
-use super::plan::{Endpoints, prefixes};
+use super::underlay::{Endpoints, prefixes};
 use super::{Error, Steering};
 use crate::config::model::{Interface, Peer};
 use crate::netlink::{self, Errno, Family, Netlink, Route};
