@@ -25,7 +25,6 @@ mod sockaddr;
 mod socket_option;
 pub mod status;
 pub mod steering;
-pub mod suite;
 #[cfg(test)]
 mod testing;
 pub mod tun;

@@ -5,7 +5,7 @@
 
 mod rustcrypto;
 
-pub use rustcrypto::{Aes128Gcm16, Aes256Gcm16, AnyAead, ChaCha20Poly1305};
+pub use rustcrypto::{Aes128Gcm16, Aes256Gcm16, AnyAead, ChaCha20Poly1305, Suite};
 
 /// Length of an ICV in bytes: every suite here has the full 16.
 pub const ICV_LEN: usize = 16;

@@ -22,6 +22,12 @@ macro_rules! aead {
             }
         }
 
+        impl AsRef<$name> for $name {
+            fn as_ref(&self) -> &$name {
+                self
+            }
+        }
+
         impl Aead for $name {
             fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], text: &mut [u8]) -> [u8; ICV_LEN] {
                 // The only error is a text of 2^36 bytes or more, which no packet is; an ICV of
@@ -62,40 +68,44 @@ aead!(
     Gcm<aes_gcm::aes::Aes256Enc>
 );
 
-/// Any of the ciphers, chosen at run time, stored inline.
+/// Any of the ciphers, chosen at run time.
 ///
-/// As large as the largest expanded key (about 0.4 KiB). Whoever keeps thousands of SAs either
-/// fixes one cipher's type or boxes the large ones.
-#[allow(clippy::large_enum_variant)] // there is no heap to move them to
-pub enum AnyAead {
+/// The expanded keys of AES-GCM are ten times as large as a ChaCha20-Poly1305 key, so it is left
+/// to the caller where they lie: inline ([`AnyAead`]), or behind anything that leads to them, as a
+/// box, so that thousands of SAs stay small.
+#[allow(clippy::large_enum_variant)] // inline is the only place where there is no heap
+pub enum Suite<Aes128, Aes256> {
     /// ChaCha20-Poly1305.
     ChaCha20Poly1305(ChaCha20Poly1305),
     /// AES-GCM, 128-bit key.
-    Aes128Gcm16(Aes128Gcm16),
+    Aes128Gcm16(Aes128),
     /// AES-GCM, 256-bit key.
-    Aes256Gcm16(Aes256Gcm16),
+    Aes256Gcm16(Aes256),
 }
 
-impl AnyAead {
+/// Any of the ciphers, stored inline: as large as the largest expanded key, about 0.4 KiB.
+pub type AnyAead = Suite<Aes128Gcm16, Aes256Gcm16>;
+
+impl<Aes128: From<Aes128Gcm16>, Aes256: From<Aes256Gcm16>> Suite<Aes128, Aes256> {
     /// Expands a key (without its salt) for `cipher`.
     ///
     /// # Errors
     /// [`BadKeyLength`] unless `key` has [`Cipher::key_len`] bytes.
-    pub fn new(cipher: Cipher, key: &[u8]) -> Result<AnyAead, BadKeyLength> {
+    pub fn new(cipher: Cipher, key: &[u8]) -> Result<Suite<Aes128, Aes256>, BadKeyLength> {
         Ok(match cipher {
-            Cipher::ChaCha20Poly1305 => AnyAead::ChaCha20Poly1305(ChaCha20Poly1305::new(key)?),
-            Cipher::Aes128Gcm16 => AnyAead::Aes128Gcm16(Aes128Gcm16::new(key)?),
-            Cipher::Aes256Gcm16 => AnyAead::Aes256Gcm16(Aes256Gcm16::new(key)?),
+            Cipher::ChaCha20Poly1305 => Suite::ChaCha20Poly1305(ChaCha20Poly1305::new(key)?),
+            Cipher::Aes128Gcm16 => Suite::Aes128Gcm16(Aes128Gcm16::new(key)?.into()),
+            Cipher::Aes256Gcm16 => Suite::Aes256Gcm16(Aes256Gcm16::new(key)?.into()),
         })
     }
 }
 
-impl Aead for AnyAead {
+impl<Aes128: AsRef<Aes128Gcm16>, Aes256: AsRef<Aes256Gcm16>> Aead for Suite<Aes128, Aes256> {
     fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], text: &mut [u8]) -> [u8; ICV_LEN] {
         match self {
-            AnyAead::ChaCha20Poly1305(key) => key.seal(nonce, aad, text),
-            AnyAead::Aes128Gcm16(key) => key.seal(nonce, aad, text),
-            AnyAead::Aes256Gcm16(key) => key.seal(nonce, aad, text),
+            Suite::ChaCha20Poly1305(key) => key.seal(nonce, aad, text),
+            Suite::Aes128Gcm16(key) => key.as_ref().seal(nonce, aad, text),
+            Suite::Aes256Gcm16(key) => key.as_ref().seal(nonce, aad, text),
         }
     }
 
@@ -107,9 +117,9 @@ impl Aead for AnyAead {
         icv: &[u8; ICV_LEN],
     ) -> Result<(), BadIcv> {
         match self {
-            AnyAead::ChaCha20Poly1305(key) => key.open(nonce, aad, text, icv),
-            AnyAead::Aes128Gcm16(key) => key.open(nonce, aad, text, icv),
-            AnyAead::Aes256Gcm16(key) => key.open(nonce, aad, text, icv),
+            Suite::ChaCha20Poly1305(key) => key.open(nonce, aad, text, icv),
+            Suite::Aes128Gcm16(key) => key.as_ref().open(nonce, aad, text, icv),
+            Suite::Aes256Gcm16(key) => key.as_ref().open(nonce, aad, text, icv),
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use simplevpn_core::crypto::{SALT_LEN, Salt};
+use simplevpn_core::crypto::{self, Aes128Gcm16, Aes256Gcm16, SALT_LEN, Salt};
 use simplevpn_core::esp::{OutboundSequence, ReplayWindow, window_storage};
 use simplevpn_core::sad::{InboundSa, OutboundSa, Sad};
 use simplevpn_core::{
@@ -16,7 +16,9 @@ use simplevpn_core::{
 use crate::config::host_prefix;
 use crate::config::model::{Keying, ManualKeys, Peer};
 use crate::sequence_state::{BLOCK, Claimed, PairId, SequenceState, StateError};
-use crate::suite::Suite;
+
+/// The AEADs as the daemon stores them, so that a hub's thousands of SAs stay small.
+type Suite = crypto::Suite<Box<Aes128Gcm16>, Box<Aes256Gcm16>>;
 
 /// A tunnel whose storage is on the heap.
 pub(super) type HeapTunnel = Tunnel<'static, Suite>;
