@@ -112,6 +112,26 @@ fn a_start_that_fails_leaves_nothing_behind() {
     }
 }
 
+///  a, whose UDP port somebody else has: the killswitch closes all the same
+#[test]
+fn a_start_that_fails_leaves_the_killswitch_closed() {
+    let lab = Lab::new();
+    let [a] = lab.hosts(["a"]);
+    a.run("ip link set lo up");
+    let peer = Peer::new("b", &Keys::pair().0).at("192.0.2.2").allowed("10.3.0.0/24");
+    let why = a
+        .within(|| {
+            let _taken = std::net::UdpSocket::bind("0.0.0.0:4500").unwrap();
+            a.launches(&Vpn::new().peer(peer)).becomes_ready(Duration::from_secs(3))
+        })
+        .unwrap_err();
+    assert!(why.contains("cannot open UDP port 4500"), "{why}");
+    let closed = || a.run("ip route show table all").contains("unreachable 10.3.0.0/24");
+    assert!(closed());
+    assert!(a.simplevpn_says("down vpn0").success);
+    assert!(!closed());
+}
+
 ///  a, which serves two interfaces from one file
 #[test]
 fn every_thread_has_dropped_its_privileges() {
