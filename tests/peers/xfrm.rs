@@ -34,6 +34,7 @@ impl Tunnel {
         for &[here, there] in &self.inner {
             script += &policy("out", [here, there], [local, remote]);
             script += &policy("in", [there, here], [remote, local]);
+            script += &policy("fwd", [there, here], [remote, local]);
         }
         script
     }
