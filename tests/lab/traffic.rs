@@ -111,6 +111,7 @@ impl Host {
             // Each end may lose a big datagram to learning a path MTU, inner and outer.
             let lessons = if size > 1200 { 5 } else { 0 };
             let _ = (0..lessons).any(|_| ask(&socket, target, &question(u32::MAX, size)));
+            let _ = socket.set_read_timeout(Some(Duration::from_secs(2)));
             for number in 0..count {
                 if ask(&socket, target, &question(number, size)) {
                     answers.right += 1;
@@ -167,23 +168,18 @@ impl Host {
         times.into_iter().map(|ms| Duration::from_secs_f64(ms / 1e3)).collect()
     }
 
-    /// Sends `count` echo requests of `size` bytes of payload, ten a second.
+    /// Sends `count` echo requests of `size` bytes of payload, one by one.
     pub fn ping_sized(&self, address: IpAddr, size: u16, count: u32) -> Answers {
         self.ping_with(address, &format!("-s {size}"), count)
     }
 
-    /// Sends `count` echo requests with further options of `ping`, ten a second.
+    /// Sends `count` echo requests with further options of `ping`, each when the one before was
+    /// answered or lost: of several, `ping` waits for the last no longer than 100 ms.
     pub fn ping_with(&self, address: IpAddr, options: &str, count: u32) -> Answers {
-        let words = format!("ping -n -q -i 0.1 -W 1 -c {count} {options} {address}");
-        let limit = Duration::from_secs(u64::from(count) / 5 + 8);
-        let output = process::run(self.command(&words), "", limit);
-        // "3 packets transmitted, 3 received, 0% packet loss, time 2003ms"
-        let right = output.stdout.lines().find_map(|line| {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            let at = words.iter().position(|word| word.starts_with("received"))?;
-            words.get(at.checked_sub(1)?)?.parse().ok()
-        });
-        Answers { asked: count, right: right.unwrap_or(0) }
+        let words = format!("ping -n -q -W 1 -c 1 {options} {address}");
+        let answered = || process::run(self.command(&words), "", STALL).success;
+        let right = (0..count).filter(|_| answered()).count();
+        Answers { asked: count, right: right as u32 }
     }
 
     /// Three echo requests, all answered.

@@ -34,7 +34,7 @@ fn reload_while_a_transfer_runs() {
     assert!(answers.all(), "{answers:?}");
     a.reloads(&larger);
     assert!(
-        process::eventually(Duration::from_secs(3), || { a.json().contains("10.3.0.0/24") }),
+        process::eventually(Duration::from_secs(10), || { a.json().contains("10.3.0.0/24") }),
         "{}",
         a.json()
     );
@@ -85,7 +85,7 @@ fn a_firewall_table_that_was_flushed_comes_back() {
     let (_a, _b) = sites.tunnel();
     let before = sites.a.run("nft list table inet simplevpn_vpn0");
     sites.a.run("nft flush ruleset");
-    let back = process::eventually(Duration::from_secs(3), || {
+    let back = process::eventually(Duration::from_secs(10), || {
         sites.a.attempt("nft list table inet simplevpn_vpn0").success
     });
     assert!(back, "the table is not made anew");
@@ -105,7 +105,7 @@ fn a_start_that_fails_leaves_nothing_behind() {
     let vpn = Vpn::new().option("killswitch", "0").peer(peer);
     let state = a.dir().join("state/sequence-numbers");
     for _ in 0..2 {
-        let why = a.launches(&vpn).becomes_ready(Duration::from_secs(3)).unwrap_err();
+        let why = a.launches(&vpn).becomes_ready(Duration::from_secs(10)).unwrap_err();
         assert!(why.contains("vpn0: cannot create the TUN device"), "{why}");
         assert_eq!(traces(&a), before);
         assert!(!state.exists(), "no sequence number is lost");
@@ -122,7 +122,7 @@ fn a_start_that_fails_leaves_the_killswitch_closed() {
     let why = a
         .within(|| {
             let _taken = std::net::UdpSocket::bind("0.0.0.0:4500").unwrap();
-            a.launches(&Vpn::new().peer(peer)).becomes_ready(Duration::from_secs(3))
+            a.launches(&Vpn::new().peer(peer)).becomes_ready(Duration::from_secs(10))
         })
         .unwrap_err();
     assert!(why.contains("cannot open UDP port 4500"), "{why}");
@@ -142,7 +142,7 @@ fn every_thread_has_dropped_its_privileges() {
     let state = a.dir().join("state").display().to_string();
     let second = Vpn::named("vpn1").option("nat_port", "4600").option("state_dir", &state);
     let daemon = a.starts(&first.and(&second.peer(peer("c", "10.4.0.0/24"))));
-    let up = process::eventually(Duration::from_secs(3), || a.simplevpn_says("show vpn1").success);
+    let up = process::eventually(Duration::from_secs(10), || a.simplevpn_says("show vpn1").success);
     assert!(up, "{}", daemon.log());
     let tasks = format!("/proc/{}/task", daemon.pid());
     let mut threads = 0;
@@ -164,7 +164,7 @@ fn two_interfaces_with_one_port_are_refused_before_anything_happens() {
     let peer = |name, prefix| Peer::new(name, &Keys::pair().0).allowed(prefix);
     let second = Vpn::named("vpn1").peer(peer("c", "10.4.0.0/24"));
     let both = Vpn::new().peer(peer("b", "10.3.0.0/24")).and(&second);
-    let why = a.launches(&both).becomes_ready(Duration::from_secs(3)).unwrap_err();
+    let why = a.launches(&both).becomes_ready(Duration::from_secs(10)).unwrap_err();
     assert!(why.contains("vpn0 and vpn1 both have nat_port 4500"), "{why}");
     assert_eq!(traces(&a), before);
 }

@@ -83,7 +83,7 @@ fn a_path_follows_the_mtu_of_its_first_link() {
     let (a, _b) = (sites.a.starts(&of_a), sites.b.starts(&of_b));
     let has = |mtu: u16| {
         let mtu = format!(" mtu {mtu} ");
-        eventually(Duration::from_secs(4), || sites.a.run("ip link show vpn0").contains(&mtu))
+        eventually(Duration::from_secs(10), || sites.a.run("ip link show vpn0").contains(&mtu))
     };
     assert!(has(1446), "{}", a.json());
     sites.a.mtu("wan", 1400);

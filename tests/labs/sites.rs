@@ -127,7 +127,7 @@ fn a_gateway_without_tunnel_address_speaks_from_its_lan() {
         a.run("ip addr add 10.1.0.9/24 dev lan");
         let speaks = |source: &str| {
             let source = format!(" src {source} ");
-            eventually(Duration::from_secs(4), || {
+            eventually(Duration::from_secs(10), || {
                 a.attempt("ip route get 10.2.0.2").stdout.contains(&source)
             })
         };
