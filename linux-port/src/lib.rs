@@ -19,6 +19,7 @@ pub(crate) mod netns;
 pub mod nft;
 pub mod outer_socket;
 pub mod privileges;
+mod program;
 pub mod resolver;
 pub mod send_drops;
 pub mod sequence_state;
