@@ -368,7 +368,10 @@ impl Claim {
                     }
                     std::thread::sleep(Duration::from_millis(10));
                 }
-                Err((_, error)) => return Err(format!("cannot lock {}: {error}", path.display())),
+                Err((_, error)) => {
+                    let error = io::Error::from(error);
+                    return Err(format!("cannot lock {}: {error}", path.display()));
+                }
             }
         }
     }

@@ -52,6 +52,10 @@ impl Json {
     }
 
     pub(crate) fn string(&mut self, value: impl Display) {
+        self.display(&value);
+    }
+
+    fn display(&mut self, value: &dyn Display) {
         self.comma();
         self.text.push('"');
         let _ = write!(Escaped(&mut self.text), "{value}");

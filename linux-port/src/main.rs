@@ -42,11 +42,16 @@ fn complain(status: u8, message: &str) -> ExitCode {
 
 /// Prints to stdout.
 fn print(text: &str) -> ExitCode {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    let written = stdout().and_then(|mut stdout| stdout.write_all(text.as_bytes()));
+    match written {
         Ok(()) => ExitCode::from(cli::OK),
         Err(error) => complain(cli::FAILURE, &format!("cannot write: {error}")),
     }
+}
+
+/// Stdout without its buffer, where nobody would wipe a key.
+fn stdout() -> io::Result<File> {
+    io::stdout().as_fd().try_clone_to_owned().map(File::from)
 }
 
 fn print_or_complain(result: Result<String, String>) -> ExitCode {
@@ -118,21 +123,16 @@ fn pubkey() -> ExitCode {
     }
 }
 
-/// Prints a key to stdout, past its buffer, which nobody would wipe.
+/// Prints a key.
 fn print_key(key: &[u8; keys::KEY_LEN]) -> ExitCode {
     let mut line = keys::encode(key);
     line.push('\n');
-    let written = io::stdout().as_fd().try_clone_to_owned().map(File::from);
-    match written.and_then(|mut stdout| stdout.write_all(line.as_bytes())) {
-        Ok(()) => ExitCode::from(cli::OK),
-        Err(error) => complain(cli::FAILURE, &format!("cannot write: {error}")),
-    }
+    print(&line)
 }
 
 /// What to say if stdout is a file that other users can read.
 fn readable_by_others() -> Option<&'static str> {
-    let stdout = File::from(io::stdout().as_fd().try_clone_to_owned().ok()?);
-    let metadata = stdout.metadata().ok()?;
+    let metadata = stdout().ok()?.metadata().ok()?;
     (metadata.is_file() && metadata.mode() & 0o077 != 0)
         .then_some("other users can read this file; run umask 077 before")
 }

@@ -54,7 +54,7 @@ impl From<String> for Error {
 
 impl From<Errno> for Error {
     fn from(error: Errno) -> Error {
-        Error::Failure(format!("event loop: {error}"))
+        Error::Failure(format!("event loop: {}", std::io::Error::from(error)))
     }
 }
 

@@ -39,7 +39,9 @@ pub struct Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.attempt, self.errno.desc())?;
+        let reason = std::io::Error::from(self.errno).to_string();
+        let reason = reason.split(" (os error").next().unwrap_or_default();
+        write!(f, "{}: {reason}", self.attempt)?;
         match &self.explanation {
             Some(text) => write!(f, " ({text})"),
             None => Ok(()),
