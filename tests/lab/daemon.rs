@@ -232,7 +232,10 @@ impl Host {
 
     /// A `simplevpn` command on this machine.
     pub fn simplevpn(&self, words: &str) -> Command {
-        let mut command = self.command(&format!("{} {words}", binary().display()));
+        let mut command = match self.own_simplevpn() {
+            Some(program) => self.command(&format!("{program} {words}")),
+            None => self.command(&format!("{} {words}", binary().display())),
+        };
         command.env("SIMPLEVPN_RUN_DIR", self.dir().join("run"));
         command
     }

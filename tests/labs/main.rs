@@ -11,6 +11,7 @@ mod mtu;
 mod nat;
 mod overlap;
 mod peers;
+mod router;
 mod same_subnet;
 mod scale;
 mod scapy_peer;
