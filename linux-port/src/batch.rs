@@ -318,6 +318,12 @@ impl SendQueue {
                 // The error may be an older packet's, told by ICMP: only a second refusal is this
                 // packet's own.
                 Some(code) if !retried && is_remote(code) => retried = true,
+                // Kernels before 3.13 do not know the traffic class of a single packet, and some
+                // emulators garble it: better none than no packet.
+                Some(libc::EINVAL) if message.outgoing.traffic_class != 0 => {
+                    message.outgoing.traffic_class = 0;
+                    message.write_control();
+                }
                 // The wanted source may have gone away: better any other than none.
                 Some(libc::EINVAL | libc::EADDRNOTAVAIL | libc::ENETUNREACH)
                     if message.outgoing.from.is_some() =>
