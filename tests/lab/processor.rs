@@ -3,11 +3,14 @@
 //!
 //! Only the program is emulated. Its system calls are those of this machine's kernel, which is why
 //! they meet real TUN devices, sockets and routes. What qemu 7.2 translates wrongly or not at all:
-//! - `SO_MARK` is refused (ENOPROTOOPT): no steering by policy, which a marked socket has to escape
-//! - the numbers inside control messages (`IP_PKTINFO`, `IPV6_PKTINFO`, …) stay in the byte order
-//!   of this machine
+//! - `SO_MARK` is refused, and policy rules, too: no steering by policy
+//! - of another byte order, questions about routes get no answer: the MTU of the first link and
+//!   preferred sources are not known from there
+//! - of another byte order, the numbers inside control messages (`IP_TOS`, `IPV6_TCLASS`, …) stay
+//!   in that of this machine, and so does the `errno` of what ICMP told
+//! - other netlink families than routing do not exist: a flushed firewall goes unnoticed
 //!
-//! Time is that of this machine, and slower than a router's for what computes: do not compare.
+//! Times are those of an emulator on this machine, not of a router.
 
 use std::path::{Path, PathBuf};
 

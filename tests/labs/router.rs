@@ -266,6 +266,45 @@ fn no_sequence_number_returns_after_kill_9() {
     }
 }
 
+///  client, marks its packets (DSCP) -- router ==ESP== b -- server
+///
+/// The mark is copied out; where the emulator garbles it for the kernel, the packet goes without.
+#[test]
+fn packets_with_a_traffic_class_pass() {
+    for (processor, copied) in [(Processor::Mips24Kc, false), (Processor::Arm926, true)] {
+        let lab = Lab::new();
+        let sites = router_at_a(&lab, processor);
+        let (_a, _b) = sites.tunnel();
+        assert!(sites.client.reaches_within("10.2.0.2", PATIENCE));
+        let wire = sites.b.capture("wan");
+        assert!(sites.client.ping_with(ip("10.2.0.2"), "-Q 0xb8", 3).all(), "{processor:?}");
+        let seen = wire.finish();
+        let marked = seen.count(|frame| {
+            frame.addresses == Some((ip("192.0.2.1"), ip("192.0.2.2")))
+                && frame.packet().get(1) == Some(&0xb8)
+        });
+        assert!(marked >= 3 || !copied, "{processor:?}: {marked}");
+    }
+}
+
+///  router: sequence numbers in memory would be lost with its power
+#[test]
+fn a_state_directory_in_memory_is_refused() {
+    for processor in Processor::ALL {
+        let lab = Lab::new();
+        let router = lab.host("router");
+        router.is_a(processor);
+        let memory = router.run("mktemp -d /dev/shm/simplevpn-lab-XXXXXX").trim().to_owned();
+        let peer = Peer::new("b", &Keys::pair().0).allowed("10.3.0.0/24");
+        let config = router.dir().join("network");
+        let vpn = Vpn::new().option("state_dir", &memory).peer(peer);
+        std::fs::write(&config, vpn.to_string()).unwrap();
+        let refusal = router.simplevpn_says(&format!("run {}", config.display()));
+        std::fs::remove_dir_all(&memory).unwrap();
+        assert!(!refusal.success && refusal.stderr.contains("is on tmpfs"), "{refusal:?}");
+    }
+}
+
 ///  client 10.1.0.2 -- big-endian router ==ESP== b -- 10.2.0.2 server
 ///  b would forward what comes in the clear, if the router let it out
 #[test]
