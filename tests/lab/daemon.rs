@@ -226,7 +226,7 @@ impl Host {
         command.arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(out);
         match command.spawn() {
             Ok(child) => Daemon { host: self.clone(), child, config, log },
-            Err(error) => panic!("cannot start simplevpn: {error}"),
+            Err(error) => panic!("cannot start {:?}: {error}", command.get_program()),
         }
     }
 
