@@ -72,9 +72,9 @@ impl Host {
     }
 }
 
-/// A router's binary in this program's build directory.
+/// A router's binary where `openwrt/cross` puts it.
 fn built(target: &str) -> Option<PathBuf> {
-    let exe = std::env::current_exe().ok()?;
-    let path = Path::new("openwrt/bin").join(target).join("simplevpn");
-    exe.ancestors().skip(1).take(4).map(|dir| dir.join(&path)).find(|path| path.is_file())
+    let bin = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/openwrt/bin");
+    let program = bin.join(target).join("simplevpn").canonicalize().ok()?;
+    program.is_file().then_some(program)
 }

@@ -209,13 +209,13 @@ fn either_side_begins() {
             if router_begins { (to_b.at("192.0.2.2"), to_a) } else { (to_b, to_a.at("192.0.2.1")) };
         let _a = sites.a.starts(&Vpn::new().peer(to_b));
         let _b = sites.b.starts(&Vpn::new().peer(to_a));
-        let (Sites { client, server, .. }, limit) = (&sites, PATIENCE);
+        let Sites { client, server, .. } = &sites;
         if router_begins {
             assert_eq!(server.ping_sized(ip("10.1.0.2"), 56, 1).right, 0, "nobody knows where");
-            assert!(client.reaches_within("10.2.0.2", limit));
+            assert!(client.reaches_within("10.2.0.2", PATIENCE));
         } else {
             assert_eq!(client.ping_sized(ip("10.2.0.2"), 56, 1).right, 0, "nobody knows where");
-            assert!(server.reaches_within("10.1.0.2", limit));
+            assert!(server.reaches_within("10.1.0.2", PATIENCE));
         }
         client.assert_uses(server, "10.2.0.2");
         server.assert_uses(client, "10.1.0.2");
