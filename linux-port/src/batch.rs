@@ -12,6 +12,7 @@ use simplevpn_core::Transmit;
 use simplevpn_core::packet::{HEADROOM, PacketBuf, TAILROOM};
 
 use crate::cmsg::{Control, Reception};
+use crate::pages::Pages;
 use crate::send_drops::{SendDrop, SendDrops, is_remote};
 use crate::sockaddr::SockAddr;
 use crate::socket_option;
@@ -24,7 +25,7 @@ pub const MAX_PACKET: usize = 65_535;
 /// Memory that no packet has touched yet is only reserved, not used.
 #[derive(Debug)]
 pub struct Slots {
-    bytes: Box<[u8]>,
+    bytes: Pages,
     stride: usize,
 }
 
@@ -35,7 +36,7 @@ impl Slots {
         let stride = (HEADROOM + capacity + TAILROOM).next_multiple_of(64);
         // Slots a multiple of a page apart would compete for the same few cache lines.
         let stride = if stride.is_multiple_of(4096) { stride + 64 } else { stride };
-        Slots { bytes: vec![0; stride * count].into_boxed_slice(), stride }
+        Slots { bytes: Pages::new(stride * count), stride }
     }
 
     /// How many slots there are.
