@@ -12,6 +12,7 @@
 //! - [`processor`] makes a machine a router whose `simplevpn` is emulated
 //! - [`raw`] builds packets that no honest program would send
 //! - [`dns`] is a name server
+//! - [`netifd`] is the part of OpenWrt's netifd that a daemon meets
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -22,6 +23,7 @@ pub mod capture;
 pub mod daemon;
 pub mod dns;
 mod host;
+pub mod netifd;
 pub mod process;
 pub mod processor;
 pub mod raw;

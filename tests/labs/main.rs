@@ -4,11 +4,13 @@
 
 mod fail_closed;
 mod full_tunnel;
+mod guard;
 mod kernel_peer;
 mod life;
 mod machinery;
 mod mtu;
 mod nat;
+mod netifd;
 mod overlap;
 mod peers;
 mod router;
@@ -17,3 +19,4 @@ mod scale;
 mod scapy_peer;
 mod sites;
 mod topology;
+mod uplink;
