@@ -242,6 +242,14 @@ impl Host {
         process::run(self.simplevpn(words), "", process::PATIENCE)
     }
 
+    /// Runs `simplevpn guard` with this configuration, or with one that has no interface of ours.
+    pub fn guards(&self, vpn: Option<&Vpn>) -> process::Output {
+        let config = self.dir().join("guarded");
+        let nothing = "config interface 'loopback'\n\toption proto 'static'\n".to_owned();
+        write_private(&config, &vpn.map_or(nothing, |vpn| self.completed(vpn)));
+        self.simplevpn_says(&format!("guard {}", config.display()))
+    }
+
     fn completed(&self, vpn: &Vpn) -> String {
         let state = self.dir().join("state");
         vpn.clone().option("state_dir", &state.display().to_string()).to_string()

@@ -4,6 +4,7 @@
 
 mod fail_closed;
 mod full_tunnel;
+mod guard;
 mod kernel_peer;
 mod life;
 mod machinery;

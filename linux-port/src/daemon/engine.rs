@@ -528,7 +528,7 @@ fn name_of(peer: &Peer) -> Option<&str> {
 }
 
 pub(super) fn underlay(interface: &Interface, mtu: u16) -> Underlay {
-    Underlay { ports: vec![interface.nat_port], endpoints: Endpoints::new(), mtu }
+    Underlay { ports: vec![interface.nat_port], endpoints: Endpoints::new(), mtu, delegated: false }
 }
 
 /// Raw ESP to `remote`; routing chooses our address.

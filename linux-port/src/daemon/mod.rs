@@ -6,6 +6,7 @@
 
 mod data_path;
 mod engine;
+mod guard;
 mod outer;
 mod peers;
 mod report;
@@ -14,7 +15,7 @@ mod surroundings;
 use core::time::Duration;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -30,6 +31,7 @@ use crate::steering::{self, Steering};
 use crate::{clock, privileges, status};
 use data_path::BATCH;
 use engine::Engine;
+pub use guard::guard;
 use outer::{Outer, Which};
 use surroundings::first_mtu;
 
@@ -117,9 +119,21 @@ impl Served {
     }
 }
 
+/// What `simplevpn run` is told on its command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The configuration.
+    pub file: PathBuf,
+    /// The only interface to serve.
+    pub only: Option<String>,
+    /// Whether netifd has started the daemon, and owns addresses and the routes in `main`.
+    pub netifd: bool,
+    /// The device that outer packets leave through, in place of `option tunlink`.
+    pub tunlink: Option<String>,
+}
+
 struct Daemon {
-    file: PathBuf,
-    only: Option<String>,
+    settings: Settings,
     epoll: Epoll,
     signals: SignalFd,
     served: Vec<Served>,
@@ -127,18 +141,18 @@ struct Daemon {
     batch: ReceiveBatch,
 }
 
-/// `simplevpn run`: serves the interfaces of `file`, or only one of them, until it is told to end.
+/// `simplevpn run`: serves the interfaces of a file, or only one of them, until it is told to end.
 ///
 /// # Errors
 /// Why it could not start, or had to end.
-pub fn run(file: &Path, only: Option<&str>) -> Result<(), Error> {
+pub fn run(settings: Settings) -> Result<(), Error> {
     privileges::check()?;
-    let interfaces = load(file, only)?;
+    let interfaces = load(&settings)?;
     if interfaces.is_empty() {
-        let which = only.map(|only| format!(" '{only}'")).unwrap_or_default();
+        let which = settings.only.as_ref().map(|only| format!(" '{only}'")).unwrap_or_default();
         return Err(Error::Failure(format!(
             "{} has no interface{which} of proto 'simplevpn' that is not disabled",
-            file.display()
+            settings.file.display()
         )));
     }
     // Blocked before any thread starts, so that every thread blocks them.
@@ -149,8 +163,7 @@ pub fn run(file: &Path, only: Option<&str>) -> Result<(), Error> {
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     epoll.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))?;
     let mut daemon = Daemon {
-        file: file.to_owned(),
-        only: only.map(str::to_owned),
+        settings,
         epoll,
         signals,
         served: Vec::new(),
@@ -168,12 +181,20 @@ pub fn run(file: &Path, only: Option<&str>) -> Result<(), Error> {
 }
 
 /// Reads the configuration; its warnings go to the log.
-fn load(file: &Path, only: Option<&str>) -> Result<Vec<Interface>, Error> {
-    let loaded = config::load(file).map_err(Error::Configuration)?;
+fn load(settings: &Settings) -> Result<Vec<Interface>, Error> {
+    let Settings { file, only, netifd, tunlink } = settings;
+    let loaded = config::load(file, only.as_deref()).map_err(Error::Configuration)?;
     loaded.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     let mut interfaces = loaded.interfaces;
-    if let Some(only) = only {
-        interfaces.retain(|interface| interface.name == only);
+    for interface in &mut interfaces {
+        if let (true, Some(name), None) = (netifd, &interface.tunlink, tunlink) {
+            return Err(Error::Failure(format!(
+                "{}: tunlink '{name}' is netifd's name for an interface; with --netifd give its \
+                 device, too: --tunlink DEVICE",
+                interface.name
+            )));
+        }
+        interface.tunlink = tunlink.clone().or(interface.tunlink.take());
     }
     let mut ports: HashMap<u16, &str> = HashMap::new();
     for Interface { name, nat_port, .. } in &interfaces {
@@ -361,7 +382,7 @@ impl Daemon {
 
     /// Reads the configuration again. With errors in it, the one before stays in use.
     fn reload(&mut self, now: Instant) {
-        let interfaces = match load(&self.file, self.only.as_deref()) {
+        let interfaces = match load(&self.settings) {
             Ok(interfaces) => interfaces,
             Err(error) => {
                 log::error!("not reloaded, the configuration before stays in use:");
