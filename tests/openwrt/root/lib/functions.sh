@@ -1,3 +1,4 @@
+#!/bin/sh
 # A stand-in for OpenWrt's /lib/functions.sh: the calls that our scripts make, on the real `uci`.
 # shellcheck shell=dash
 # shellcheck disable=SC2034 # read through eval

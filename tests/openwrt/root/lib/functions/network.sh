@@ -1,5 +1,7 @@
+#!/bin/sh
 # A stand-in for OpenWrt's /lib/functions/network.sh: the one call that our handler makes.
 # shellcheck shell=dash
+# shellcheck disable=SC2034 # read through eval
 
 # network_get_device VARIABLE INTERFACE: the device of an interface that is up.
 network_get_device() {

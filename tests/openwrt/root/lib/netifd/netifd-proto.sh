@@ -1,3 +1,4 @@
+#!/bin/sh
 # A stand-in for netifd's /lib/netifd/netifd-proto.sh: the calls that our handler makes. Each becomes
 # the message to netifd that the real one becomes.
 # shellcheck shell=dash
