@@ -90,3 +90,11 @@ fn a_stopped_service_accepts_nothing() {
     assert_eq!(stopped, ["service delete {\"name\":\"simplevpn\"}", CHANGED]);
     assert_eq!(published(&router, "start").1, [CHANGED]);
 }
+
+#[test]
+fn a_package_that_uci_cannot_read_changes_no_rule() {
+    let router = Router::new("rules-unreadable", &vpn("vpn0", "", ""));
+    let (rules, _) = published(&router, "boot");
+    router.configure_vpn("config interface 'vpn0\n");
+    assert_eq!(published(&router, "reload"), (rules, vec![]));
+}

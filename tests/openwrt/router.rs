@@ -22,16 +22,16 @@ const PROGRAMS: [&str; 10] =
 const BUSYBOX: &str = "/bin/busybox";
 
 /// A program that was started: its name and its arguments.
-pub type Call = Vec<String>;
+pub(crate) type Call = Vec<String>;
 
 /// The router.
-pub struct Router {
+pub(crate) struct Router {
     root: PathBuf,
 }
 
 impl Router {
     /// A router with a WAN and the configuration `vpn`, where nothing has run yet.
-    pub fn new(name: &str, vpn: &str) -> Router {
+    pub(crate) fn new(name: &str, vpn: &str) -> Router {
         let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("openwrt").join(name);
         let _ = fs::remove_dir_all(&root);
         let router = Router { root };
@@ -69,22 +69,22 @@ impl Router {
     }
 
     /// A path on the router.
-    pub fn path(&self, path: &str) -> PathBuf {
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.root.join(path)
     }
 
     /// The text of a file in the run directory, if it is there.
-    pub fn run_file(&self, name: &str) -> Option<String> {
+    pub(crate) fn run_file(&self, name: &str) -> Option<String> {
         fs::read_to_string(self.path("var/run/simplevpn").join(name)).ok()
     }
 
     /// Writes a file in the run directory.
-    pub fn write_run_file(&self, name: &str, text: &str) {
+    pub(crate) fn write_run_file(&self, name: &str, text: &str) {
         fs::write(self.path("var/run/simplevpn").join(name), text).unwrap();
     }
 
     /// Replaces `/etc/config/PACKAGE`.
-    pub fn configure(&self, package: &str, text: &str) {
+    pub(crate) fn configure(&self, package: &str, text: &str) {
         let file = self.path("etc/config").join(package);
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(&file, text).unwrap();
@@ -92,12 +92,12 @@ impl Router {
     }
 
     /// Replaces `/etc/config/network`; WAN stays.
-    pub fn configure_vpn(&self, vpn: &str) {
+    pub(crate) fn configure_vpn(&self, vpn: &str) {
         self.configure("network", &format!("{WAN}{vpn}"));
     }
 
     /// Runs `uci`, past the record; what it printed.
-    pub fn uci(&self, arguments: &[&str]) -> String {
+    pub(crate) fn uci(&self, arguments: &[&str]) -> String {
         let mut command = Command::new(tools().join("uci"));
         command.arg("-c").arg(self.path("etc/config")).arg("-t").arg(self.path("tmp/.uci"));
         command.args(arguments);
@@ -105,37 +105,37 @@ impl Router {
     }
 
     /// What `ubus call network.interface.NAME status` answers from now on.
-    pub fn is_up(&self, interface: &str, device: &str) {
+    pub(crate) fn is_up(&self, interface: &str, device: &str) {
         let status = format!("{{\n\t\"up\": true,\n\t\"l3_device\": \"{device}\"\n}}\n");
         fs::write(self.path("status").join(format!("network.interface.{interface}")), status)
             .unwrap();
     }
 
     /// netifd asks the handler what it is; the answer.
-    pub fn dump(&self) -> String {
+    pub(crate) fn dump(&self) -> String {
         let output = self.handler(&["", "dump"], None);
         compact(&output)
     }
 
     /// netifd sets an interface up; what was called.
-    pub fn setup(&self, interface: &str) -> Vec<Call> {
+    pub(crate) fn setup(&self, interface: &str) -> Vec<Call> {
         self.act("setup", interface, None)
     }
 
     /// netifd passes on that someone asked for a renewal.
-    pub fn renew(&self, interface: &str) -> Vec<Call> {
+    pub(crate) fn renew(&self, interface: &str) -> Vec<Call> {
         self.act("renew", interface, None)
     }
 
     /// netifd takes an interface down: because someone asked for it, or because the daemon ended by
     /// itself with `status` (0: by a signal, too).
-    pub fn teardown(&self, interface: &str, status: Option<u8>) -> Vec<Call> {
+    pub(crate) fn teardown(&self, interface: &str, status: Option<u8>) -> Vec<Call> {
         self.act("teardown", interface, status)
     }
 
     /// As [`Self::setup`], [`Self::renew`] and [`Self::teardown`], with declared options that netifd
     /// has read before.
-    pub fn act_with(
+    pub(crate) fn act_with(
         &self,
         action: &str,
         interface: &str,
@@ -151,7 +151,7 @@ impl Router {
     }
 
     /// The options of `interface` that the handler declared, as netifd passes them to it.
-    pub fn declared(&self, interface: &str) -> String {
+    pub(crate) fn declared(&self, interface: &str) -> String {
         let mut members = Vec::new();
         for (name, kind) in declarations(&self.dump()) {
             let value =
@@ -178,7 +178,7 @@ impl Router {
     }
 
     /// Runs `/etc/init.d/simplevpn ACTION`; what was called.
-    pub fn init(&self, action: &str) -> Vec<Call> {
+    pub(crate) fn init(&self, action: &str) -> Vec<Call> {
         let mut command = self.shell("");
         command.arg(self.path("etc/rc.common")).arg(self.path("etc/init.d/simplevpn")).arg(action);
         run(command);
@@ -213,7 +213,7 @@ impl Router {
     }
 
     /// The arguments of every program that was ever started here, and its environment.
-    pub fn everything(&self) -> String {
+    pub(crate) fn everything(&self) -> String {
         self.calls();
         ["record.all", "record.environment"]
             .iter()
@@ -223,18 +223,18 @@ impl Router {
 }
 
 /// What was said to ubus, in order: `OBJECT METHOD MESSAGE`. Questions are left out.
-pub fn said(calls: &[Call]) -> Vec<String> {
+pub(crate) fn said(calls: &[Call]) -> Vec<String> {
     let to_ubus = calls.iter().filter(|call| call[0] == "ubus" && call[3] != "status");
     to_ubus.map(|call| compact(&call[2..].join(" "))).collect()
 }
 
 /// The arguments of each call of `program`, joined by spaces, in order.
-pub fn calls_of(program: &str, calls: &[Call]) -> Vec<String> {
+pub(crate) fn calls_of(program: &str, calls: &[Call]) -> Vec<String> {
     calls.iter().filter(|call| call[0] == program).map(|call| call[1..].join(" ")).collect()
 }
 
 /// Message to netifd about `interface`.
-pub fn notify(message: &str, interface: &str) -> String {
+pub(crate) fn notify(message: &str, interface: &str) -> String {
     format!(
         "network.interface notify_proto {},\"interface\":\"{interface}\"}}",
         message.strip_suffix('}').unwrap()
