@@ -53,7 +53,7 @@ pub fn guard(file: &Path) -> Result<(), Error> {
 fn close(interface: &Interface, run_dir: &Path) -> Result<(), String> {
     let name = &interface.name;
     let Some(_claim) = Claim::of_guard(run_dir, name, Duration::ZERO)? else { return Ok(()) };
-    let underlay = engine::underlay(interface, first_mtu(interface));
+    let underlay = engine::underlay(interface, first_mtu(interface), false);
     steering::close(interface, underlay, run_dir).map_err(|error| format!("{name}: {error}"))?;
     log::info!("{name}: closed");
     Ok(())
