@@ -37,3 +37,21 @@ fn a_package_that_uci_cannot_read_leaves_the_guards() {
     assert_eq!(calls_of("simplevpn", &calls), [""; 0]);
     assert_eq!(calls_of("logger", &calls).len(), 1);
 }
+
+#[test]
+fn what_the_guard_says_is_in_the_log() {
+    let router = Router::new("guard-log", &vpn("vpn0", "", ""));
+    let file = router.path("var/run/simplevpn/network");
+    router.guard_says(&format!(
+        "vpn0: closed\nerror: {}:7: no such option\nerror: vpn1: no memory\n",
+        file.display()
+    ));
+    assert_eq!(
+        calls_of("logger", &router.init("boot")),
+        [
+            "-t simplevpn -p daemon.info guard: vpn0: closed",
+            "-t simplevpn -p daemon.err uci export network:7: no such option",
+            "-t simplevpn -p daemon.err guard: vpn1: no memory",
+        ]
+    );
+}
