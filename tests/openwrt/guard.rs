@@ -1,5 +1,7 @@
 //! The killswitch is closed before networking starts. What `simplevpn guard` does is for the labs.
 
+use std::os::unix::fs::PermissionsExt;
+
 use super::router::{Router, calls_of};
 use super::vpn;
 
@@ -20,6 +22,8 @@ fn boot_guards_first_and_from_its_own_export() {
     let at = |program: &str| calls.iter().position(|call| call[0] == program).unwrap();
     assert!(at("simplevpn") < at("ubus"), "{calls:?}");
     assert!(!network.exists(), "it has keys in it");
+    let state = router.path("etc/simplevpn").metadata().unwrap();
+    assert_eq!(state.permissions().mode() & 0o777, 0o700);
 }
 
 #[test]
