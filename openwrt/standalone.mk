@@ -12,7 +12,7 @@ INSTALL_DIR := install -d -m0755
 INSTALL_BIN := install -m0755
 INSTALL_DATA := install -m0644
 
-all: data control
+all: keep control
 
 # $(1): the package
 define BuildPackage
@@ -43,13 +43,15 @@ URL: $(URL)
 Maintainer: $(PKG_MAINTAINER)
 Architecture: $(PKGARCH)
 Installed-Size: 0
-Description: $(Package/$(PACKAGE)/description)
+Description:$(Package/$(PACKAGE)/description)
 endef
 
-# Data of a running system: kept by sysupgrade, and no file of the package.
 data:
 	$(call Package/$(PACKAGE)/install,$(DATA))
 	$(INSTALL_DIR) $(DATA)/lib/upgrade/keep.d
+
+# What is to be kept by sysupgrade and is no file of the package.
+keep: data
 	$(file >$(DATA)/lib/upgrade/keep.d/$(PACKAGE),$(Package/$(PACKAGE)/conffiles))
 
 control:
@@ -57,4 +59,4 @@ control:
 	$(file >$(CONTROL)/postinst-pkg,$(Package/$(PACKAGE)/postinst))
 	$(file >$(CONTROL)/prerm-pkg,$(Package/$(PACKAGE)/prerm))
 
-.PHONY: all data control
+.PHONY: all data keep control
