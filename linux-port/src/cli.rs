@@ -23,7 +23,9 @@ simplevpn - standard IPsec (ESP) in user space, on any kernel that has TUN
 
 usage:
   simplevpn run FILE [IFACE]      run the interfaces of FILE, or only IFACE
-  simplevpn check FILE            check FILE and print what is wrong with it
+  simplevpn check FILE [IFACE]    check FILE, or only IFACE and its peers in it,
+                                  and print what is wrong
+  simplevpn guard FILE            close what FILE wants closed, without running
   simplevpn show [IFACE] [--json] show running interfaces and their peers
   simplevpn down IFACE            stop IFACE and open its killswitch
   simplevpn genkey                print a new private key
@@ -34,9 +36,13 @@ FILE is UCI text: /etc/config/network on OpenWrt, the output of 'uci export
 network', or any file like it.
 
 options:
-  -v, --verbose   log more
-  -h, --help      print this
-  -V, --version   print the version
+  --netifd          run: leave addresses and routes to OpenWrt's netifd, which
+                    has started this for IFACE
+  --tunlink DEVICE  run: send through DEVICE only, whatever FILE says
+  --json            show: as JSON
+  -v, --verbose     log more
+  -h, --help        print this
+  -V, --version     print the version
 
 exit status: 0 success, 1 failure, 2 wrong usage, 3 errors in the configuration
 ";
@@ -50,9 +56,20 @@ pub enum Command {
         file: PathBuf,
         /// The only interface to run.
         interface: Option<String>,
+        /// Whether netifd has started this, and owns addresses and routes.
+        netifd: bool,
+        /// The device to send through, in place of `option tunlink`.
+        tunlink: Option<String>,
     },
     /// Check a file.
     Check {
+        /// The configuration.
+        file: PathBuf,
+        /// The only interface to judge.
+        interface: Option<String>,
+    },
+    /// Close what a file wants closed, and open what it does not.
+    Guard {
         /// The configuration.
         file: PathBuf,
     },
@@ -115,7 +132,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let mut parser = lexopt::Parser::from_args(arguments);
     let mut words = Vec::new();
-    let (mut verbose, mut json) = (false, false);
+    let mut verbose = false;
+    let mut flags = Flags::default();
     while let Some(argument) = parser.next()? {
         match argument {
             Short('h') | Long("help") => return Ok(Invocation { command: Command::Help, verbose }),
@@ -123,27 +141,46 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
                 return Ok(Invocation { command: Command::Version, verbose });
             }
             Short('v') | Long("verbose") => verbose = true,
-            Long("json") => json = true,
+            Long("json") => flags.json = true,
+            Long("netifd") => flags.netifd = true,
+            Long("tunlink") => {
+                let device = parser.value()?;
+                flags.tunlink = interface(Some(device))?;
+            }
             Value(word) => words.push(word),
             other => return Err(other.unexpected().into()),
         }
     }
-    let command = command(words, json)?;
+    let command = command(words, &flags)?;
     Ok(Invocation { command, verbose })
 }
 
-fn command(words: Vec<OsString>, json: bool) -> Result<Command, Usage> {
+/// Options that belong to one command.
+#[derive(Default)]
+struct Flags {
+    json: bool,
+    netifd: bool,
+    tunlink: Option<String>,
+}
+
+fn command(words: Vec<OsString>, flags: &Flags) -> Result<Command, Usage> {
     let mut words = words.into_iter();
     let Some(name) = words.next() else {
         return Err(Usage("what to do is missing; see simplevpn --help".to_owned()));
     };
     let name = name.to_string_lossy().into_owned();
     let command = match &*name {
-        "run" => {
-            Command::Run { file: file(words.next(), &name)?, interface: interface(words.next())? }
+        "run" => Command::Run {
+            file: file(words.next(), &name)?,
+            interface: interface(words.next())?,
+            netifd: flags.netifd,
+            tunlink: flags.tunlink.clone(),
+        },
+        "check" => {
+            Command::Check { file: file(words.next(), &name)?, interface: interface(words.next())? }
         }
-        "check" => Command::Check { file: file(words.next(), &name)? },
-        "show" => Command::Show { interface: interface(words.next())?, json },
+        "guard" => Command::Guard { file: file(words.next(), &name)? },
+        "show" => Command::Show { interface: interface(words.next())?, json: flags.json },
         "down" => {
             let missing =
                 || Usage("down needs an interface; write simplevpn down IFACE".to_owned());
@@ -159,10 +196,21 @@ fn command(words: Vec<OsString>, json: bool) -> Result<Command, Usage> {
     if let Some(extra) = words.next() {
         return Err(Usage(format!("{name}: {extra:?} is too much; see simplevpn --help")));
     }
-    if json && !matches!(command, Command::Show { .. }) {
-        return Err(Usage(format!("{name} has no --json; only show has")));
+    only_with(flags.json, "--json", &name, "show")?;
+    only_with(flags.netifd, "--netifd", &name, "run")?;
+    only_with(flags.tunlink.is_some(), "--tunlink", &name, "run")?;
+    if let Command::Run { netifd: true, interface: None, .. } = command {
+        let message = "--netifd needs an interface; write simplevpn run --netifd FILE IFACE";
+        return Err(Usage(message.to_owned()));
     }
     Ok(command)
+}
+
+fn only_with(given: bool, option: &str, command: &str, with: &str) -> Result<(), Usage> {
+    match given && command != with {
+        true => Err(Usage(format!("{command} has no {option}; only {with} has"))),
+        false => Ok(()),
+    }
 }
 
 fn file(word: Option<OsString>, command: &str) -> Result<PathBuf, Usage> {
@@ -189,12 +237,23 @@ mod tests {
     fn commands() {
         let file = || PathBuf::from("f");
         let vpn0 = || "vpn0".to_owned();
+        let run = |interface: Option<&str>, netifd, tunlink: Option<&str>| Command::Run {
+            file: file(),
+            interface: interface.map(str::to_owned),
+            netifd,
+            tunlink: tunlink.map(str::to_owned),
+        };
         let table = [
-            ("run f", Command::Run { file: file(), interface: None }),
-            ("run f vpn0", Command::Run { file: file(), interface: Some(vpn0()) }),
-            ("-v run f", Command::Run { file: file(), interface: None }),
-            ("check f", Command::Check { file: file() }),
-            ("check -- f", Command::Check { file: file() }),
+            ("run f", run(None, false, None)),
+            ("run f vpn0", run(Some("vpn0"), false, None)),
+            ("-v run f", run(None, false, None)),
+            ("run --netifd f vpn0", run(Some("vpn0"), true, None)),
+            ("run --netifd --tunlink eth1 f vpn0", run(Some("vpn0"), true, Some("eth1"))),
+            ("run f --tunlink=eth1", run(None, false, Some("eth1"))),
+            ("check f", Command::Check { file: file(), interface: None }),
+            ("check f vpn0", Command::Check { file: file(), interface: Some(vpn0()) }),
+            ("check -- f", Command::Check { file: file(), interface: None }),
+            ("guard f", Command::Guard { file: file() }),
             ("show", Command::Show { interface: None, json: false }),
             ("show vpn0 --json", Command::Show { interface: Some(vpn0()), json: true }),
             ("show --json vpn0", Command::Show { interface: Some(vpn0()), json: true }),
@@ -228,8 +287,21 @@ mod tests {
             ("check", "check needs a file; write simplevpn check FILE"),
             ("down", "down needs an interface; write simplevpn down IFACE"),
             ("genkey x", "genkey: \"x\" is too much; see simplevpn --help"),
-            ("check f g", "check: \"g\" is too much; see simplevpn --help"),
+            ("check f g h", "check: \"h\" is too much; see simplevpn --help"),
+            ("guard", "guard needs a file; write simplevpn guard FILE"),
+            ("guard f vpn0", "guard: \"vpn0\" is too much; see simplevpn --help"),
             ("check f --json", "check has no --json; only show has"),
+            ("guard f --netifd", "guard has no --netifd; only run has"),
+            ("show --tunlink eth1", "show has no --tunlink; only run has"),
+            (
+                "run --netifd f",
+                "--netifd needs an interface; write simplevpn run --netifd FILE IFACE",
+            ),
+            ("run f --tunlink", "missing argument for option '--tunlink'; see simplevpn --help"),
+            (
+                "run f --tunlink a/b",
+                "\"a/b\" is not an interface name; write at most 15 characters, no '/', ':' or space",
+            ),
             (
                 "show ../x",
                 "\"../x\" is not an interface name; write at most 15 characters, no '/', ':' or space",

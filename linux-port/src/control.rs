@@ -18,6 +18,8 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, socket};
 use nix::sys::stat::{Mode, fchmod};
 
+use crate::clock;
+
 /// Where control sockets are: `$SIMPLEVPN_RUN_DIR`, or `/run/simplevpn`.
 #[must_use]
 pub fn run_dir() -> PathBuf {
@@ -76,9 +78,8 @@ enum State {
 
 /// The daemon's end of the control socket.
 pub struct ControlServer {
-    // Held as long as the daemon lives; the file stays, lest two daemons lock different ones.
     // The first field, so that it is given up before a client learns that all is done.
-    _lock: Flock<File>,
+    _claim: Claim,
     // Gathers the listener and its clients in one descriptor.
     epoll: Epoll,
     listener: UnixListener,
@@ -93,13 +94,8 @@ impl ControlServer {
     /// # Errors
     /// A sentence: a daemon is already running for it, or what the system refused.
     pub fn open(dir: &Path, interface: &str) -> Result<ControlServer, String> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .map_err(|error| format!("cannot make the directory {}: {error}", dir.display()))?;
-        only_ours(dir)?;
-        let lock = lock(dir, interface)?;
+        make_run_dir(dir)?;
+        let claim = Claim::of_daemon(dir, interface)?;
         let path = socket_path(dir, interface);
         let failed = |error: io::Error| {
             format!("cannot open the control socket {}: {error}", path.display())
@@ -121,7 +117,7 @@ impl ControlServer {
             clients: VecDeque::with_capacity(CLIENTS),
             next_token: LISTENER + 1,
             path,
-            _lock: lock,
+            _claim: claim,
         })
     }
 
@@ -271,6 +267,19 @@ fn listen(path: &Path) -> nix::Result<UnixListener> {
     Ok(UnixListener::from(socket))
 }
 
+/// Makes the directory of control sockets if need be.
+///
+/// # Errors
+/// A sentence: it cannot be made, or other users could put files of their own in our way.
+pub(crate) fn make_run_dir(dir: &Path) -> Result<(), String> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|error| format!("cannot make the directory {}: {error}", dir.display()))?;
+    only_ours(dir)
+}
+
 /// Refuses a directory in which other users could put files of their own in our way.
 fn only_ours(dir: &Path) -> Result<(), String> {
     let metadata = std::fs::metadata(dir)
@@ -286,31 +295,82 @@ fn only_ours(dir: &Path) -> Result<(), String> {
     Ok(())
 }
 
-fn lock(dir: &Path, interface: &str) -> Result<Flock<File>, String> {
-    let path = dir.join(format!("{interface}.lock"));
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(|error| format!("cannot open {}: {error}", path.display()))?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => {
-            // For people only: the lock is what counts.
-            let _ = lock.set_len(0).and_then(|()| writeln!(&*lock, "{}", std::process::id()));
-            Ok(lock)
+/// The right to change what belongs to an interface, until it is dropped. The file that is locked
+/// stays, lest two daemons lock different ones.
+pub(crate) struct Claim {
+    _lock: Flock<File>,
+}
+
+/// What is written into a lock file by who holds it only for a moment.
+const GUARD: &str = "guard";
+/// How long such a one is waited for.
+const MOMENT: Duration = Duration::from_secs(10);
+/// How long it may take to write who it is after the lock is held.
+const SIGNATURE: Duration = Duration::from_millis(100);
+
+impl Claim {
+    /// For as long as the daemon serves the interface.
+    fn of_daemon(dir: &Path, interface: &str) -> Result<Claim, String> {
+        Claim::attempt(dir, interface, &std::process::id().to_string(), Duration::ZERO)?.map_err(
+            |pid| {
+                format!(
+                    "{interface} is already served by process {pid}: end it with `simplevpn down \
+                     {interface}`"
+                )
+            },
+        )
+    }
+
+    /// For the moment that a guard takes; `None` if a daemon serves the interface and goes on
+    /// doing so for as long as `patience`.
+    ///
+    /// # Errors
+    /// A sentence about the lock file.
+    pub(crate) fn of_guard(
+        dir: &Path,
+        interface: &str,
+        patience: Duration,
+    ) -> Result<Option<Claim>, String> {
+        Ok(Claim::attempt(dir, interface, GUARD, patience)?.ok())
+    }
+
+    /// Locks as `holder`, waiting at most `patience` for a daemon; the error inside is who holds it.
+    fn attempt(
+        dir: &Path,
+        interface: &str,
+        holder: &str,
+        patience: Duration,
+    ) -> Result<Result<Claim, String>, String> {
+        let path = dir.join(format!("{interface}.lock"));
+        let start = clock::now();
+        loop {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(&path)
+                .map_err(|error| format!("cannot open {}: {error}", path.display()))?;
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => {
+                    // For people, and for who has to wait: the lock is what counts.
+                    let _ = lock.set_len(0).and_then(|()| writeln!(&*lock, "{holder}"));
+                    return Ok(Ok(Claim { _lock: lock }));
+                }
+                Err((file, nix::Error::EWOULDBLOCK)) => {
+                    let mut other = String::new();
+                    let _ = file.take(16).read_to_string(&mut other);
+                    let guard = other.trim() == GUARD;
+                    let limit = if guard { MOMENT } else { patience.max(SIGNATURE) };
+                    if clock::now().saturating_since(start) >= limit {
+                        return Ok(Err(other.trim().to_owned()));
+                    }
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err((_, error)) => return Err(format!("cannot lock {}: {error}", path.display())),
+            }
         }
-        Err((file, nix::Error::EWOULDBLOCK)) => {
-            let mut pid = String::new();
-            let _ = file.take(16).read_to_string(&mut pid);
-            let pid = pid.trim();
-            Err(format!(
-                "{interface} is already served by process {pid}: end it with `simplevpn down {interface}`"
-            ))
-        }
-        Err((_, error)) => Err(format!("cannot lock {}: {error}", path.display())),
     }
 }
 

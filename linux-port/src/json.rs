@@ -1,4 +1,4 @@
-//! Writes JSON (RFC 8259): just what `simplevpn show --json` needs.
+//! Writes JSON (RFC 8259): just what `simplevpn show --json` and messages to netifd need.
 
 use core::fmt::{Display, Write};
 

@@ -12,6 +12,7 @@ pub mod esp_socket;
 mod json;
 pub mod keys;
 pub mod logger;
+mod netifd;
 pub mod netlink;
 #[cfg(test)]
 pub(crate) mod netns;

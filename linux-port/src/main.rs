@@ -17,12 +17,15 @@ fn main() -> ExitCode {
     };
     logger::init(invocation.verbose);
     match invocation.command {
-        Command::Check { file } => check(&file),
+        Command::Check { file, interface } => check(&file, interface.as_deref()),
+        Command::Guard { file } => guard(&file),
         Command::Genkey | Command::Genpsk => generate(),
         Command::Pubkey => pubkey(),
         Command::Version => print(concat!("simplevpn ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Help => print(cli::HELP),
-        Command::Run { file, interface } => run(&file, interface.as_deref()),
+        Command::Run { file, interface, netifd, tunlink } => {
+            run(daemon::Settings { file, only: interface, netifd, tunlink })
+        }
         Command::Show { interface, json } => {
             print_or_complain(daemon::show(interface.as_deref(), json))
         }
@@ -53,8 +56,16 @@ fn print_or_complain(result: Result<String, String>) -> ExitCode {
     }
 }
 
-fn run(file: &Path, interface: Option<&str>) -> ExitCode {
-    let Err(error) = daemon::run(file, interface) else { return ExitCode::from(cli::OK) };
+fn run(settings: daemon::Settings) -> ExitCode {
+    log_and_exit(daemon::run(settings))
+}
+
+fn guard(file: &Path) -> ExitCode {
+    log_and_exit(daemon::guard(file))
+}
+
+fn log_and_exit(result: Result<(), daemon::Error>) -> ExitCode {
+    let Err(error) = result else { return ExitCode::from(cli::OK) };
     error.log();
     ExitCode::from(match error {
         daemon::Error::Configuration(_) => cli::CONFIGURATION,
@@ -62,9 +73,9 @@ fn run(file: &Path, interface: Option<&str>) -> ExitCode {
     })
 }
 
-fn check(file: &Path) -> ExitCode {
+fn check(file: &Path, interface: Option<&str>) -> ExitCode {
     let mut stderr = io::stderr().lock();
-    match config::load(file) {
+    match config::load(file, interface) {
         Ok(loaded) => {
             for warning in &loaded.warnings {
                 let _ = writeln!(stderr, "{}: warning: {}", warning.place(), warning.message);

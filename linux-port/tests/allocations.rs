@@ -172,7 +172,8 @@ fn start(
         socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         give.send(socket).unwrap();
         THREAD.set(number);
-        let ended = daemon::run(&file, None);
+        let ended =
+            daemon::run(daemon::Settings { file, only: None, netifd: false, tunlink: None });
         THREAD.set(0);
         ended.unwrap_or_else(|error| panic!("daemon {number}: {error:?}"));
     });

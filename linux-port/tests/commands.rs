@@ -72,6 +72,46 @@ fn check_prints_every_error_and_fails() {
     );
 }
 
+/// Two interfaces; the second has an error, and a key of the first.
+fn two_interfaces() -> String {
+    let second = CONFIGURATION
+        .replace("vpn0", "vpn1")
+        .replace("colour", "metric")
+        .replace("10.1.0.0", "10.1.2.3")
+        .replace("0x1001", "0x1003")
+        .replace("'0201", "'0301");
+    format!("{CONFIGURATION}\n{second}")
+}
+
+#[test]
+fn check_of_one_interface_leaves_the_others_alone() {
+    file("two.conf", &two_interfaces());
+    let (status, stdout, stderr) = run(&["check", "two.conf", "vpn0"], "");
+    assert_eq!((status, &*stdout), (0, "two.conf: ok, 1 interface, 1 peer\n"));
+    assert_eq!(stderr, "two.conf:3: warning: unknown option 'colour'; ignored\n");
+    let (status, stdout, stderr) = run(&["check", "two.conf", "vpn1"], "");
+    assert_eq!((status, &*stdout), (3, ""));
+    let lines: Vec<&str> = stderr.lines().collect();
+    assert_eq!(lines.len(), 2, "{stderr}");
+    assert!(
+        lines[0].starts_with("two.conf:18: allowed_ips '10.1.2.3/16' has bits set"),
+        "{stderr}"
+    );
+    assert!(
+        lines[1].starts_with("two.conf:22: key_in is the key of key_in on line 10;"),
+        "{stderr}"
+    );
+    assert_eq!(run(&["check", "two.conf"], "").0, 3);
+    assert_eq!(
+        run(&["check", "two.conf", "vpn2"], ""),
+        (
+            3,
+            String::new(),
+            "two.conf: no interface 'vpn2' with option proto 'simplevpn' is in it\n".to_owned()
+        )
+    );
+}
+
 #[test]
 fn check_reads_a_pipe() {
     let (status, stdout, _) = run(&["check", "/dev/stdin"], CONFIGURATION);

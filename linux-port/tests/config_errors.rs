@@ -146,6 +146,16 @@ fn interface_options() {
         ),
         (
             4,
+            "option fwmark '0x100/'",
+            "f:4: fwmark '0x100/' has a mask without some of the mark's bits; write it like '0x100/0x100'",
+        ),
+        (
+            4,
+            "option fwmark '0x300/0x100'",
+            "f:4: fwmark '0x300/0x100' has a mask without some of the mark's bits; write it like '0x300/0x300'",
+        ),
+        (
+            4,
             "option tunlink 'a/b'",
             "f:4: tunlink 'a/b' is not an interface name; write at most 15 characters, no '/', ':' or space",
         ),

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use simplevpn::config::model::{Encap, Host, Keying, Steering};
+use simplevpn::config::model::{Encap, Fwmark, Host, Keying, Steering};
 use simplevpn::config::{self, Diagnostic};
 use simplevpn_core::crypto::Cipher;
 
@@ -82,7 +82,7 @@ fn every_option_arrives() {
     assert_eq!((interface.port, interface.nat_port), (500, 4501));
     assert_eq!(interface.steering, Steering::Policy);
     assert!(!interface.killswitch);
-    assert_eq!(interface.fwmark, Some(0x1234));
+    assert_eq!(interface.fwmark, Some(Fwmark { mark: 0x1234, mask: None }));
     assert_eq!(interface.tunlink.as_deref(), Some("wan"));
     assert_eq!(interface.state_dir, Path::new("/var/lib/simplevpn"));
     let [office, other] = &interface.peers[..] else { panic!("{:?}", interface.peers) };
@@ -158,10 +158,10 @@ fn shown(diagnostics: &[Diagnostic], path: &Path) -> Vec<String> {
 #[test]
 fn a_file_that_others_can_read_is_warned_about() {
     let path = file("private.conf", EVERYTHING.as_bytes(), 0o600);
-    assert_eq!(config::load(&path).unwrap().warnings, []);
+    assert_eq!(config::load(&path, None).unwrap().warnings, []);
     let path = file("public.conf", EVERYTHING.as_bytes(), 0o644);
     assert_eq!(
-        shown(&config::load(&path).unwrap().warnings, &path),
+        shown(&config::load(&path, None).unwrap().warnings, &path),
         ["F: holds keys and other users can read it; run chmod 600 F"]
     );
 }
@@ -170,22 +170,22 @@ fn a_file_that_others_can_read_is_warned_about() {
 fn files_that_are_no_configuration() {
     let missing = Path::new(env!("CARGO_TARGET_TMPDIR")).join("missing.conf");
     assert_eq!(
-        shown(&config::load(&missing).unwrap_err(), &missing),
+        shown(&config::load(&missing, None).unwrap_err(), &missing),
         ["F: cannot be read: No such file or directory (os error 2)"]
     );
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
     assert_eq!(
-        shown(&config::load(directory).unwrap_err(), directory),
+        shown(&config::load(directory, None).unwrap_err(), directory),
         ["F: cannot be read: Is a directory (os error 21)"]
     );
     let latin = file("latin.conf", b"config a\n# caf\xe9\n", 0o600);
     assert_eq!(
-        shown(&config::load(&latin).unwrap_err(), &latin),
+        shown(&config::load(&latin, None).unwrap_err(), &latin),
         ["F:2: not UTF-8 text; save the file as UTF-8"]
     );
     let endless = Path::new("/dev/zero");
     assert_eq!(
-        shown(&config::load(endless).unwrap_err(), endless),
+        shown(&config::load(endless, None).unwrap_err(), endless),
         ["F: larger than 16777216 bytes; this is not a configuration"]
     );
 }

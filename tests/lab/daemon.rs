@@ -215,6 +215,14 @@ impl Host {
     /// # Panics
     /// When it cannot be started.
     pub fn launches(&self, vpn: &Vpn) -> Daemon {
+        self.launches_with(vpn, "", "")
+    }
+
+    /// The same with `options` before the file and `interface` after it.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn launches_with(&self, vpn: &Vpn, options: &str, interface: &str) -> Daemon {
         let config = self.dir().join("network");
         let log = self.dir().join("log");
         write_private(&config, &self.completed(vpn));
@@ -222,8 +230,9 @@ impl Host {
             Ok(out) => out,
             Err(error) => panic!("cannot write {}: {error}", log.display()),
         };
-        let mut command = self.simplevpn("run");
-        command.arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(out);
+        let mut command =
+            self.simplevpn(&format!("run {options} {} {interface}", config.display()));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(out);
         match command.spawn() {
             Ok(child) => Daemon { host: self.clone(), child, config, log },
             Err(error) => panic!("cannot start simplevpn: {error}"),
@@ -234,12 +243,22 @@ impl Host {
     pub fn simplevpn(&self, words: &str) -> Command {
         let mut command = self.command(&format!("{} {words}", binary().display()));
         command.env("SIMPLEVPN_RUN_DIR", self.dir().join("run"));
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{}:{path}", self.dir().join("bin").display()));
         command
     }
 
     /// Runs a `simplevpn` command to its end.
     pub fn simplevpn_says(&self, words: &str) -> process::Output {
         process::run(self.simplevpn(words), "", process::PATIENCE)
+    }
+
+    /// Runs `simplevpn guard` with this configuration, or with one that has no interface of ours.
+    pub fn guards(&self, vpn: Option<&Vpn>) -> process::Output {
+        let config = self.dir().join("guarded");
+        let nothing = "config interface 'loopback'\n\toption proto 'static'\n".to_owned();
+        write_private(&config, &vpn.map_or(nothing, |vpn| self.completed(vpn)));
+        self.simplevpn_says(&format!("guard {}", config.display()))
     }
 
     fn completed(&self, vpn: &Vpn) -> String {
@@ -321,6 +340,11 @@ impl Daemon {
     pub fn reloads(&mut self, vpn: &Vpn) {
         write_private(&self.config, &self.host.completed(vpn));
         self.signal(Signal::SIGHUP);
+    }
+
+    /// Waits until it ends by itself, and returns its exit status; `None` if it does not.
+    pub fn ends_within(&mut self, limit: Duration) -> Option<ExitStatus> {
+        process::wait(&mut self.child, limit)
     }
 
     /// SIGTERM, and its exit status.

@@ -11,6 +11,7 @@
 //! - [`daemon`] writes configurations and runs `simplevpn`
 //! - [`raw`] builds packets that no honest program would send
 //! - [`dns`] is a name server
+//! - [`netifd`] is the part of OpenWrt's netifd that a daemon meets
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -21,6 +22,7 @@ pub mod capture;
 pub mod daemon;
 pub mod dns;
 mod host;
+pub mod netifd;
 pub mod process;
 pub mod raw;
 pub mod traffic;

@@ -4,11 +4,13 @@
 
 mod fail_closed;
 mod full_tunnel;
+mod guard;
 mod kernel_peer;
 mod life;
 mod machinery;
 mod mtu;
 mod nat;
+mod netifd;
 mod overlap;
 mod peers;
 mod same_subnet;
@@ -16,3 +18,4 @@ mod scale;
 mod scapy_peer;
 mod sites;
 mod topology;
+mod uplink;

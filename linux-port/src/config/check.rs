@@ -21,30 +21,39 @@ pub(super) fn within_interface(found: &Found, report: &mut Report) {
 }
 
 /// Checks all interfaces of the file against each other: one process may serve them, and SPIs and
-/// keys are the machine's.
-pub(super) fn across_interfaces(found: &[Found], report: &mut Report) {
+/// keys are the machine's. With `only`, nothing but this interface is blamed.
+pub(super) fn across_interfaces(found: &[Found], only: Option<&str>, report: &mut Report) {
     let mut spis: HashMap<u32, usize> = HashMap::new();
     let mut keys: HashMap<&[u8], (&str, usize)> = HashMap::new();
-    for (peer, lines) in found.iter().flat_map(peers) {
-        let Keying::Manual(manual) = &peer.keying;
-        if let Some(first) = spis.insert(manual.spi_in, lines.spi_in) {
-            let message = format!(
-                "spi_in '{:#x}' is also on line {first}; each SA needs its own",
-                manual.spi_in
-            );
-            report.error(lines.spi_in, message);
-        }
-        for (name, key, line) in
-            [("key_in", &manual.key_in, lines.key_in), ("key_out", &manual.key_out, lines.key_out)]
-        {
-            // The salt is no part of the secret: another salt does not make it another key.
-            let key = key.get(..key.len().saturating_sub(SALT_LEN)).unwrap_or_default();
-            if let Some((first, first_line)) = keys.insert(key, (name, line)) {
+    for interface in found {
+        let judged = only.is_none_or(|only| interface.interface.name == only);
+        for (peer, lines) in peers(interface) {
+            let Keying::Manual(manual) = &peer.keying;
+            if let Some(first) = spis.insert(manual.spi_in, lines.spi_in)
+                && judged
+            {
                 let message = format!(
-                    "{name} is the key of {first} on line {first_line}; each SA and direction \
-                     needs its own, or nonces repeat"
+                    "spi_in '{:#x}' is also on line {first}; each SA needs its own",
+                    manual.spi_in
                 );
-                report.error(line, message);
+                report.error(lines.spi_in, message);
+            }
+            let keys_in_use = [
+                ("key_in", &manual.key_in, lines.key_in),
+                ("key_out", &manual.key_out, lines.key_out),
+            ];
+            for (name, key, line) in keys_in_use {
+                // The salt is no part of the secret: another salt does not make it another key.
+                let key = key.get(..key.len().saturating_sub(SALT_LEN)).unwrap_or_default();
+                if let Some((first, first_line)) = keys.insert(key, (name, line))
+                    && judged
+                {
+                    let message = format!(
+                        "{name} is the key of {first} on line {first_line}; each SA and direction \
+                         needs its own, or nonces repeat"
+                    );
+                    report.error(line, message);
+                }
             }
         }
     }

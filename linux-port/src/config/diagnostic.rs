@@ -49,6 +49,11 @@ impl Report {
         Self { file: file.to_owned(), errors: Vec::new(), warnings: Vec::new() }
     }
 
+    /// A report on the same file, for what nobody wants to hear about.
+    pub(super) fn silent(&self) -> Self {
+        Self::new(&self.file)
+    }
+
     pub(super) fn error(&mut self, line: usize, message: impl Into<String>) {
         self.errors.push(Diagnostic::new(&self.file, line, message));
     }

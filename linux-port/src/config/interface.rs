@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use smoltcp::wire::IpCidr;
 
 use super::diagnostic::Report;
-use super::model::{Interface, Peer, Steering};
+use super::model::{Fwmark, Interface, Peer, Steering};
 use super::options::{Known, Options};
 use super::peer::{self, Lines};
 use super::uci::Section;
@@ -26,6 +26,7 @@ const KNOWN: Known = Known {
         "state_dir",
         "fwmark",
         "tunlink",
+        "zone",
     ],
     lists: &["addresses", "pool"],
     // netifd's, fw4's and LuCI's.
@@ -41,7 +42,6 @@ const KNOWN: Known = Known {
         "ip6table",
         "delegate",
         "force_link",
-        "zone",
         "device",
         "ifname",
         "ipv6",
@@ -102,6 +102,7 @@ pub(super) fn read(
         steering: steering(&options, &peers, report),
         fwmark: options.get("fwmark", report, fwmark),
         tunlink: options.get("tunlink", report, value::device_name),
+        zone: options.one("zone").map(|value| value.text.to_owned()),
         killswitch: options.get("killswitch", report, value::boolean).unwrap_or(true),
         state_dir: options
             .get("state_dir", report, value::absolute_path)
@@ -269,9 +270,18 @@ fn steering(options: &Options<'_, '_>, peers: &[Peer], report: &mut Report) -> S
     steering
 }
 
-fn fwmark(text: &str) -> Result<u32, String> {
-    value::number(text).filter(|mark| *mark != 0).ok_or_else(|| {
+fn fwmark(text: &str) -> Result<Fwmark, String> {
+    let (mark, mask) = match text.split_once('/') {
+        Some((mark, mask)) => (mark, Some(mask)),
+        None => (text, None),
+    };
+    let mark = value::number(mark).filter(|mark| *mark != 0).ok_or_else(|| {
         "is not a mark; write a number from 1 to 0xffffffff, or remove it and one is chosen"
             .to_owned()
-    })
+    })?;
+    let Some(mask) = mask else { return Ok(Fwmark { mark, mask: None }) };
+    let mask = value::number(mask).filter(|mask| mark & !mask == 0).ok_or_else(|| {
+        format!("has a mask without some of the mark's bits; write it like '{mark:#x}/{mark:#x}'")
+    })?;
+    Ok(Fwmark { mark, mask: Some(mask) })
 }

@@ -19,7 +19,7 @@ mod value;
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -45,30 +45,96 @@ pub struct Loaded {
 }
 
 /// Reads and checks the file at `path`: `/etc/config` style or what `uci export network` prints.
+/// With `only`, no interface but this one and its peers is judged; one that the file does not have
+/// is an error.
 ///
 /// # Errors
 /// What is wrong with it, in the order of the file, the first twenty and a
 /// count of the rest.
-pub fn load(path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
-    let name = path.display().to_string();
-    let file_error = |message: String| vec![Diagnostic::new(&name, 0, message)];
-    let (bytes, mode) = read(path).map_err(file_error)?;
-    let text = core::str::from_utf8(&bytes).map_err(|error| {
-        let valid = bytes.iter().take(error.valid_up_to());
-        let line = 1 + valid.filter(|b| **b == b'\n').count();
-        vec![Diagnostic::new(&name, line, "not UTF-8 text; save the file as UTF-8")]
-    })?;
-    let mut loaded = parse(&name, text)?;
-    if mode & 0o077 != 0 && !loaded.interfaces.is_empty() {
+pub fn load(path: &Path, only: Option<&str>) -> Result<Loaded, Vec<Diagnostic>> {
+    let file = ConfigFile::read(path)?;
+    let sections = file.sections()?;
+    let mut report = Report::new(&file.name);
+    let interfaces = read_sections(&sections, only, &mut report);
+    let warnings = report.finish()?;
+    let mut loaded = Loaded { interfaces, warnings };
+    if file.mode & 0o077 != 0 && !loaded.interfaces.is_empty() {
+        let name = &file.name;
         let message = format!("holds keys and other users can read it; run chmod 600 {name}");
-        loaded.warnings.insert(0, Diagnostic::new(&name, 0, message));
+        loaded.warnings.insert(0, Diagnostic::new(name, 0, message));
     }
     Ok(loaded)
 }
 
+/// An interface of a file and what is wrong with it; `None`: it is disabled.
+pub type Judged = (String, Result<Option<Interface>, Vec<Diagnostic>>);
+
+/// Reads the file at `path` and judges each of its interfaces by itself, in the order of the file:
+/// the errors of one do not concern the others. A file without any is fine.
+///
+/// # Errors
+/// When the file cannot be read, or is no UCI text.
+pub fn load_each(path: &Path) -> Result<Vec<Judged>, Vec<Diagnostic>> {
+    let file = ConfigFile::read(path)?;
+    let sections = file.sections()?;
+    let mut judged: Vec<Judged> = Vec::new();
+    for name in sections.iter().filter(|section| is_ours(section)).filter_map(|s| s.name.as_deref())
+    {
+        if !judged.iter().any(|(other, _)| other == name) {
+            let mut report = Report::new(&file.name);
+            let interface = read_sections(&sections, Some(name), &mut report).into_iter().next();
+            judged.push((name.to_owned(), report.finish().map(|_| interface)));
+        }
+    }
+    Ok(judged)
+}
+
+/// A file that was read.
+struct ConfigFile {
+    /// As the user named it.
+    name: String,
+    bytes: Zeroizing<Vec<u8>>,
+    /// Its permissions if it is a regular file, 0 otherwise.
+    mode: u32,
+}
+
+impl ConfigFile {
+    fn read(path: &Path) -> Result<ConfigFile, Vec<Diagnostic>> {
+        let name = path.display().to_string();
+        match read(path) {
+            Ok((bytes, mode)) => Ok(ConfigFile { name, bytes, mode }),
+            Err(message) => Err(vec![Diagnostic::new(&name, 0, message)]),
+        }
+    }
+
+    fn sections(&self) -> Result<Vec<Section<'_>>, Vec<Diagnostic>> {
+        let text = core::str::from_utf8(&self.bytes).map_err(|error| {
+            let valid = self.bytes.iter().take(error.valid_up_to());
+            let line = 1 + valid.filter(|b| **b == b'\n').count();
+            vec![Diagnostic::new(&self.name, line, "not UTF-8 text; save the file as UTF-8")]
+        })?;
+        sections_of(&self.name, text)
+    }
+}
+
+/// The sections of `text`, or what is no UCI in it.
+fn sections_of<'t>(file_name: &str, text: &'t str) -> Result<Vec<Section<'t>>, Vec<Diagnostic>> {
+    uci::parse(text).map_err(|faults| {
+        let mut report = Report::new(file_name);
+        faults.into_iter().for_each(|fault| report.error(fault.line, fault.message));
+        report.finish().err().unwrap_or_default()
+    })
+}
+
 /// The bytes of the file and, if it is a regular file, its permissions (0 otherwise).
 fn read(path: &Path) -> Result<(Zeroizing<Vec<u8>>, u32), String> {
-    let cannot = |error| format!("cannot be read: {error}");
+    // A daemon that runs has given up the privilege to read what belongs to others.
+    let cannot = |error: io::Error| match error.kind() {
+        io::ErrorKind::PermissionDenied => format!(
+            "cannot be read: {error}; it has to belong to the user who runs simplevpn, mostly root"
+        ),
+        _ => format!("cannot be read: {error}"),
+    };
     let file = File::open(path).map_err(cannot)?;
     let metadata = file.metadata().map_err(cannot)?;
     let mode = if metadata.is_file() { metadata.mode() } else { 0 };
@@ -88,41 +154,54 @@ fn read(path: &Path) -> Result<(Zeroizing<Vec<u8>>, u32), String> {
 /// # Errors
 /// As [`load`].
 pub fn parse(file_name: &str, text: &str) -> Result<Loaded, Vec<Diagnostic>> {
+    let sections = sections_of(file_name, text)?;
     let mut report = Report::new(file_name);
-    let interfaces = match uci::parse(text) {
-        Ok(sections) => read_sections(&sections, &mut report),
-        Err(faults) => {
-            faults.into_iter().for_each(|fault| report.error(fault.line, fault.message));
-            Vec::new()
-        }
-    };
+    let interfaces = read_sections(&sections, None, &mut report);
     report.finish().map(|warnings| Loaded { interfaces, warnings })
 }
 
 /// Type of the peer sections of an interface, without its name.
 const PEER_PREFIX: &str = "simplevpn_";
 
-fn read_sections(sections: &[Section<'_>], report: &mut Report) -> Vec<Interface> {
-    let ours = |section: &&Section<'_>| &*section.kind == "interface" && is_simplevpn(section);
-    if !sections.iter().any(|section| ours(&section)) {
-        report.error(
+/// Reads all interfaces, or judges only one: what is wrong with others is not reported.
+fn read_sections(
+    sections: &[Section<'_>],
+    only: Option<&str>,
+    report: &mut Report,
+) -> Vec<Interface> {
+    let concerned = |name: Option<&str>| only.is_none_or(|only| name == Some(only));
+    let mut ours = sections.iter().filter(|section| is_ours(section));
+    match only {
+        None if ours.next().is_none() => report.error(
             0,
             "no interface of ours; write config interface 'vpn0' with option proto 'simplevpn'",
-        );
+        ),
+        Some(only) if !ours.any(|section| section.name.as_deref() == Some(only)) => {
+            let message = format!("no interface '{only}' with option proto 'simplevpn' is in it");
+            report.error(0, message);
+        }
+        _ => {}
     }
-    check_names(sections, report);
-    let mut peers = peers_by_interface(sections, report);
+    check_names(sections, only, report);
+    let mut peers = peers_by_interface(sections, only, report);
+    let mut others = report.silent();
     let mut found = Vec::new();
-    for section in sections.iter().filter(ours) {
-        let name = section.name.as_deref().unwrap_or_default();
-        let peers = peers.remove(name).unwrap_or_default();
+    for section in sections.iter().filter(|section| is_ours(section)) {
+        let name = section.name.as_deref();
+        let peers = peers.remove(name.unwrap_or_default()).unwrap_or_default();
+        let report = if concerned(name) { &mut *report } else { &mut others };
         if let Some(read) = interface::read(section, &peers, report) {
             check::within_interface(&read, report);
             found.push(read);
         }
     }
-    check::across_interfaces(&found, report);
-    found.into_iter().map(|found| found.interface).collect()
+    check::across_interfaces(&found, only, report);
+    let interfaces = found.into_iter().map(|found| found.interface);
+    interfaces.filter(|interface| concerned(Some(&interface.name))).collect()
+}
+
+fn is_ours(section: &Section<'_>) -> bool {
+    &*section.kind == "interface" && is_simplevpn(section)
 }
 
 fn is_simplevpn(section: &Section<'_>) -> bool {
@@ -130,9 +209,12 @@ fn is_simplevpn(section: &Section<'_>) -> bool {
 }
 
 /// Two sections of one name would be merged by libuci, which nobody means.
-fn check_names(sections: &[Section<'_>], report: &mut Report) {
+fn check_names(sections: &[Section<'_>], only: Option<&str>, report: &mut Report) {
     let mut lines: HashMap<&str, usize> = HashMap::new();
-    let ours = |s: &&Section<'_>| s.kind.starts_with(PEER_PREFIX) || is_simplevpn(s);
+    let ours = |s: &&Section<'_>| match s.kind.strip_prefix(PEER_PREFIX) {
+        Some(interface) => only.is_none_or(|only| interface == only),
+        None => is_simplevpn(s) && only.is_none_or(|only| s.name.as_deref() == Some(only)),
+    };
     for section in sections.iter().filter(ours) {
         let Some(name) = section.name.as_deref() else { continue };
         let first = *lines.entry(name).or_insert(section.line);
@@ -147,17 +229,19 @@ fn check_names(sections: &[Section<'_>], report: &mut Report) {
 /// The peer sections of each interface that exists.
 fn peers_by_interface<'s, 'a>(
     sections: &'s [Section<'a>],
+    only: Option<&str>,
     report: &mut Report,
 ) -> HashMap<&'s str, Vec<&'s Section<'a>>> {
     let mut peers: HashMap<&str, Vec<&Section<'_>>> = sections
         .iter()
-        .filter(|section| &*section.kind == "interface" && is_simplevpn(section))
+        .filter(|section| is_ours(section))
         .filter_map(|section| Some((section.name.as_deref()?, Vec::new())))
         .collect();
     for section in sections {
         let Some(name) = section.kind.strip_prefix(PEER_PREFIX) else { continue };
         match peers.get_mut(name) {
             Some(list) => list.push(section),
+            None if only.is_some() => {}
             None => {
                 let hint = options::nearest(name, peers.keys().copied());
                 let hint = hint.map(|near| format!("; did you mean config {PEER_PREFIX}{near}?"));

@@ -24,16 +24,27 @@ pub struct Interface {
     /// How packets are led into the TUN device.
     pub steering: Steering,
     /// Mark on our own outer packets, never 0; `None`: the daemon picks one.
-    pub fwmark: Option<u32>,
+    pub fwmark: Option<Fwmark>,
     /// The interface our outer packets leave through, as the administrator named it (on OpenWrt
     /// netifd's name for it, e.g. `wan`); `None`: routing decides.
     pub tunlink: Option<String>,
+    /// The firewall zone that OpenWrt puts the interface into.
+    pub zone: Option<String>,
     /// Whether traffic for the tunnel stays inside when the tunnel is down.
     pub killswitch: bool,
     /// Where reserved sequence numbers of manual keying are kept.
     pub state_dir: PathBuf,
     /// The peers, in the order of the file, without those that are `disabled`.
     pub peers: Vec<Peer>,
+}
+
+/// `option fwmark`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fwmark {
+    /// The mark.
+    pub mark: u32,
+    /// The bits that count, the mark's among them; `None`: all that others do not use.
+    pub mask: Option<u32>,
 }
 
 /// `option steering`.

@@ -15,6 +15,7 @@ use super::outer::Outer;
 use super::peers::Peers;
 use super::surroundings::{Surroundings, first_mtu};
 use crate::config::model::{Encap, Host, Interface, Peer};
+use crate::netifd::Announcer;
 use crate::netlink::Netlink;
 use crate::netlink::firewall::FirewallMonitor;
 use crate::netlink::monitor::{Changes, Monitor};
@@ -53,6 +54,8 @@ pub(super) struct Engine {
     changed: Changed,
     /// The last trouble with the surroundings, told once.
     trouble: Option<Trouble>,
+    /// Tells netifd, if that has started the daemon.
+    netifd: Option<Announcer>,
     /// Names that cannot be resolved, and why, told once.
     unresolved: BTreeMap<String, &'static str>,
 }
@@ -98,6 +101,7 @@ impl Engine {
         interface: Interface,
         steering: Steering,
         outer: Outer,
+        netifd: bool,
     ) -> Result<Engine, String> {
         let (around, state, peers) = match Engine::gather(&interface) {
             Ok(gathered) => gathered,
@@ -125,6 +129,7 @@ impl Engine {
             ticked: now,
             changed: Changed { endpoints: true, mtu: true, ..Changed::default() },
             trouble: None,
+            netifd: netifd.then(|| Announcer::new(&interface.name)),
             unresolved: BTreeMap::new(),
             interface,
         };
@@ -137,6 +142,7 @@ impl Engine {
             return Err(error);
         }
         engine.settle();
+        engine.announce();
         log::info!(
             "{}: up; steering {}, mtu {}, peers {}",
             engine.interface.name,
@@ -174,7 +180,8 @@ impl Engine {
         }
         // First closed: what is protected from now on leaves in clear text no more.
         let endpoints = self.endpoints();
-        let underlay = Underlay { endpoints, ..underlay(&interface, self.mtu) };
+        let underlay =
+            Underlay { endpoints, ..underlay(&interface, self.mtu, self.netifd.is_some()) };
         self.steering.update(&interface, underlay).map_err(text)?;
         let previous = core::mem::replace(&mut self.peers, Peers::none());
         self.earlier = self.earlier.merged(&previous.tunnel.discards());
@@ -202,6 +209,7 @@ impl Engine {
         }
         self.changed = Changed { endpoints: true, mtu: true, ..Changed::default() };
         self.settle();
+        self.announce();
         log::info!("{}: reloaded; peers {}", self.interface.name, self.peers.list.len());
         claimed.map_err(text)
     }
@@ -310,17 +318,11 @@ impl Engine {
         if changes.addresses || changes.routes {
             self.forget_local_addresses(changes.routes);
         }
-        if let Some(device) = self.interface.tunlink.as_ref().filter(|_| changes.links)
-            && let Err(error) = self.data.outer.bind(device)
-        {
-            log::debug!("{}: tunlink '{device}': {error}", self.interface.name);
+        if changes.links {
+            self.data.outer.follow_tunlink();
         }
         if changes.any() {
-            for name in self.interface.peers.iter().filter_map(name_of) {
-                if self.resolver.last(name).is_empty() {
-                    self.resolver.watch(name, now);
-                }
-            }
+            self.resolver.network_changed(now);
         }
     }
 
@@ -366,6 +368,7 @@ impl Engine {
             self.data.outer.deadline(),
             keepalive.filter(|_| self.data.is_ready()),
             self.resolver.poll_timeout(),
+            self.netifd.as_ref().and_then(Announcer::deadline),
         ];
         timers.into_iter().flatten().min()
     }
@@ -378,6 +381,11 @@ impl Engine {
         }
         if self.resolver.poll_timeout().is_some_and(|due| due <= now) {
             self.handle_resolver(now);
+        }
+        if self.netifd.as_mut().is_some_and(|netifd| netifd.tick(now)) {
+            // netifd sets a device down when it first meets it, and its routes are gone.
+            self.changed.network = true;
+            self.settle();
         }
         if now.saturating_since(self.ticked) < TICK {
             return;
@@ -442,6 +450,16 @@ impl Engine {
             self.changed = Changed { network: true, ..changed };
         }
         self.trouble = trouble;
+        self.announce();
+    }
+
+    /// Tells netifd what is its part of the work.
+    fn announce(&mut self) {
+        let Some(netifd) = &mut self.netifd else { return };
+        let (addresses, routes) = self.steering.delegated();
+        let Interface { name, zone, .. } = &self.interface;
+        let message = crate::netifd::up(name, addresses, &routes, zone.as_deref());
+        netifd.announce(message, clock::now());
     }
 
     fn endpoints(&self) -> Endpoints {
@@ -527,8 +545,9 @@ fn name_of(peer: &Peer) -> Option<&str> {
     }
 }
 
-pub(super) fn underlay(interface: &Interface, mtu: u16) -> Underlay {
-    Underlay { ports: vec![interface.nat_port], endpoints: Endpoints::new(), mtu }
+pub(super) fn underlay(interface: &Interface, mtu: u16, netifd: bool) -> Underlay {
+    let (ports, endpoints) = (vec![interface.nat_port], Endpoints::new());
+    Underlay { ports, endpoints, mtu, delegated: netifd }
 }
 
 /// Raw ESP to `remote`; routing chooses our address.

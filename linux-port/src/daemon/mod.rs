@@ -6,18 +6,21 @@
 
 mod data_path;
 mod engine;
+mod guard;
 mod outer;
 mod peers;
 mod report;
 mod surroundings;
 
+use core::fmt;
 use core::time::Duration;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use simplevpn_core::Instant;
@@ -27,9 +30,10 @@ use crate::config::model::Interface;
 use crate::config::{self, Diagnostic};
 use crate::control::{self, ControlServer, Request};
 use crate::steering::{self, Steering};
-use crate::{clock, privileges, status};
+use crate::{clock, netifd, privileges, status};
 use data_path::BATCH;
 use engine::Engine;
+pub use guard::guard;
 use outer::{Outer, Which};
 use surroundings::first_mtu;
 
@@ -117,28 +121,55 @@ impl Served {
     }
 }
 
+/// What `simplevpn run` is told on its command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The configuration.
+    pub file: PathBuf,
+    /// The only interface to serve.
+    pub only: Option<String>,
+    /// Whether netifd has started the daemon, and owns addresses and the routes in `main`.
+    pub netifd: bool,
+    /// The device that outer packets leave through, in place of `option tunlink`.
+    pub tunlink: Option<String>,
+}
+
 struct Daemon {
-    file: PathBuf,
-    only: Option<String>,
+    settings: Settings,
     epoll: Epoll,
     signals: SignalFd,
     served: Vec<Served>,
     next_number: u64,
+    /// Why an interface ended that nobody asked to end.
+    lost: Option<Error>,
     batch: ReceiveBatch,
 }
 
-/// `simplevpn run`: serves the interfaces of `file`, or only one of them, until it is told to end.
+/// `simplevpn run`: serves the interfaces of a file, or only one of them, until it is told to end.
 ///
 /// # Errors
 /// Why it could not start, or had to end.
-pub fn run(file: &Path, only: Option<&str>) -> Result<(), Error> {
+pub fn run(settings: Settings) -> Result<(), Error> {
+    let netifd = settings.only.clone().filter(|_| settings.netifd);
+    let result = serve(settings);
+    if let (Some(interface), Err(error)) = (netifd, &result) {
+        netifd::report(&interface, &error.to_string());
+    }
+    result
+}
+
+fn serve(settings: Settings) -> Result<(), Error> {
     privileges::check()?;
-    let interfaces = load(file, only)?;
+    if settings.netifd {
+        // A netifd that is started anew would find the interface served by nobody it knows.
+        set_pdeathsig(Signal::SIGTERM)?;
+    }
+    let interfaces = load(&settings)?;
     if interfaces.is_empty() {
-        let which = only.map(|only| format!(" '{only}'")).unwrap_or_default();
+        let which = settings.only.as_ref().map(|only| format!(" '{only}'")).unwrap_or_default();
         return Err(Error::Failure(format!(
             "{} has no interface{which} of proto 'simplevpn' that is not disabled",
-            file.display()
+            settings.file.display()
         )));
     }
     // Blocked before any thread starts, so that every thread blocks them.
@@ -149,12 +180,12 @@ pub fn run(file: &Path, only: Option<&str>) -> Result<(), Error> {
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     epoll.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))?;
     let mut daemon = Daemon {
-        file: file.to_owned(),
-        only: only.map(str::to_owned),
+        settings,
         epoll,
         signals,
         served: Vec::new(),
         next_number: 0,
+        lost: None,
         batch: ReceiveBatch::new(BATCH, MAX_PACKET),
     };
     let result = daemon.start(interfaces).and_then(|()| daemon.serve());
@@ -168,12 +199,20 @@ pub fn run(file: &Path, only: Option<&str>) -> Result<(), Error> {
 }
 
 /// Reads the configuration; its warnings go to the log.
-fn load(file: &Path, only: Option<&str>) -> Result<Vec<Interface>, Error> {
-    let loaded = config::load(file).map_err(Error::Configuration)?;
+fn load(settings: &Settings) -> Result<Vec<Interface>, Error> {
+    let Settings { file, only, netifd, tunlink } = settings;
+    let loaded = config::load(file, only.as_deref()).map_err(Error::Configuration)?;
     loaded.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     let mut interfaces = loaded.interfaces;
-    if let Some(only) = only {
-        interfaces.retain(|interface| interface.name == only);
+    for interface in &mut interfaces {
+        if let (true, Some(name), None) = (netifd, &interface.tunlink, tunlink) {
+            return Err(Error::Failure(format!(
+                "{}: tunlink '{name}' is netifd's name for an interface; with --netifd give its \
+                 device, too: --tunlink DEVICE",
+                interface.name
+            )));
+        }
+        interface.tunlink = tunlink.clone().or(interface.tunlink.take());
     }
     let mut ports: HashMap<u16, &str> = HashMap::new();
     for Interface { name, nat_port, .. } in &interfaces {
@@ -199,12 +238,12 @@ struct Opened {
 
 impl Opened {
     /// Closes first: whatever fails from here on, nothing for the tunnel leaves in clear text.
-    fn new(interface: Interface) -> Result<Opened, Error> {
+    fn new(interface: Interface, netifd: bool) -> Result<Opened, Error> {
         let name = &interface.name;
         let run_dir = control::run_dir();
         // The lock beside the control socket comes before all: one daemon for each interface.
         let control = ControlServer::open(&run_dir, name)?;
-        let underlay = engine::underlay(&interface, first_mtu(&interface));
+        let underlay = engine::underlay(&interface, first_mtu(&interface), netifd);
         let steering = Steering::prepare(&interface, underlay, &run_dir)
             .map_err(|error| format!("{name}: {error}"))?;
         let mark = steering.mark();
@@ -229,7 +268,7 @@ impl Daemon {
     fn start(&mut self, interfaces: Vec<Interface>) -> Result<(), Error> {
         let mut opened = Vec::new();
         let mut result = interfaces.into_iter().try_for_each(|interface| {
-            opened.push(Opened::new(interface)?);
+            opened.push(Opened::new(interface, self.settings.netifd)?);
             Ok(())
         });
         // Before there is a second thread, which would keep what this one gives up.
@@ -249,8 +288,8 @@ impl Daemon {
     fn add(&mut self, opened: Opened) -> Result<(), Error> {
         let Opened { interface, control, steering, outer } = opened;
         let name = interface.name.clone();
-        let engine =
-            Engine::start(interface, steering, outer).map_err(|e| format!("{name}: {e}"))?;
+        let engine = Engine::start(interface, steering, outer, self.settings.netifd)
+            .map_err(|e| format!("{name}: {e}"))?;
         let number = self.next_number;
         self.next_number += 1;
         let served = Served { number, engine, control, congested: false };
@@ -289,7 +328,7 @@ impl Daemon {
                 adjust(&self.epoll, served)?;
             }
         }
-        Ok(())
+        self.lost.take().map_or(Ok(()), Err)
     }
 
     fn timeout(&self) -> EpollTimeout {
@@ -307,7 +346,11 @@ impl Daemon {
         };
         let Served { engine, control, .. } = &mut self.served[at];
         match *source {
-            Source::Tun => engine.data.outbound(&mut engine.peers.tunnel, now)?,
+            Source::Tun => {
+                if let Err(error) = engine.data.outbound(&mut engine.peers.tunnel, now) {
+                    self.lose(at, error);
+                }
+            }
             Source::Outer(which) => {
                 let flags = event.events();
                 if flags.contains(EpollFlags::EPOLLERR) {
@@ -348,6 +391,20 @@ impl Daemon {
         Ok(result?)
     }
 
+    /// Ends an interface that cannot go on; its killswitch stays, and so do the other interfaces.
+    fn lose(&mut self, at: usize, error: String) {
+        let served = self.served.remove(at);
+        let name = served.engine.interface.name.clone();
+        if let Err(error) = served.engine.stop(false) {
+            log::error!("{name}: {error}");
+        }
+        // The daemon's last words are the caller's to tell.
+        if !self.served.is_empty() {
+            log::error!("{error}");
+        }
+        self.lost = Some(Error::Failure(error));
+    }
+
     /// `true`: the daemon is to end.
     fn handle_signals(&mut self, now: Instant) -> bool {
         while let Ok(Some(signal)) = self.signals.read_signal() {
@@ -361,7 +418,7 @@ impl Daemon {
 
     /// Reads the configuration again. With errors in it, the one before stays in use.
     fn reload(&mut self, now: Instant) {
-        let interfaces = match load(&self.file, self.only.as_deref()) {
+        let interfaces = match load(&self.settings) {
             Ok(interfaces) => interfaces,
             Err(error) => {
                 log::error!("not reloaded, the configuration before stays in use:");
@@ -385,7 +442,9 @@ impl Daemon {
                     let result = served.engine.reload(interface, now);
                     result.map_err(|error| format!("{name}: {error}").into())
                 }
-                None => Opened::new(interface).and_then(|opened| self.add(opened)),
+                None => {
+                    Opened::new(interface, self.settings.netifd).and_then(|opened| self.add(opened))
+                }
             };
             if let Err(error) = result {
                 error.log();
@@ -412,6 +471,18 @@ fn adjust(epoll: &Epoll, served: &mut Served) -> Result<(), Error> {
     }
     served.congested = congested;
     Ok(())
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Configuration(errors) => {
+                let errors: Vec<String> = errors.iter().map(Diagnostic::to_string).collect();
+                f.write_str(&errors.join("; "))
+            }
+            Error::Failure(what) => f.write_str(what),
+        }
+    }
 }
 
 impl Error {

@@ -41,9 +41,17 @@ impl Which {
     }
 }
 
+/// The only device that packets may leave through.
+struct Tunlink {
+    device: String,
+    /// Whether it is there, and the sockets are bound to it. Until then they send nothing.
+    bound: bool,
+}
+
 /// The sockets; one that the kernel does not offer is missing.
 pub(super) struct Outer {
     sockets: [Option<OuterSocket>; 4],
+    tunlink: Option<Tunlink>,
     /// Since when a socket takes no more.
     blocked: Option<Instant>,
     pub(super) drops: SendDrops,
@@ -74,27 +82,29 @@ impl Outer {
         for (socket, opened) in sockets.iter_mut().zip(opened) {
             *socket = opened?;
         }
-        let outer = Outer { sockets, blocked: None, drops: SendDrops::of(&interface.name) };
-        if let Some(device) = &interface.tunlink {
-            outer.bind(device).map_err(|error| {
-                format!(
-                    "cannot bind to tunlink '{device}': {}; name a network device of this machine",
-                    error.desc()
-                )
-            })?;
-        }
+        let tunlink = interface.tunlink.as_ref();
+        let tunlink = tunlink.map(|device| Tunlink { device: device.clone(), bound: true });
+        let drops = SendDrops::of(&interface.name);
+        let mut outer = Outer { sockets, tunlink, blocked: None, drops };
+        outer.follow_tunlink();
         Ok(outer)
     }
 
-    /// Binds every socket to the device of this name as it is now: one that went and came back,
-    /// as PPP's do, is another to the kernel.
-    ///
-    /// # Errors
-    /// `ENODEV` if there is none.
-    pub(super) fn bind(&self, device: &str) -> nix::Result<()> {
-        let device = device.into();
+    /// Binds every socket to the device that is the tunlink as it is now: one that went and came
+    /// back, as PPP's do, is another to the kernel. Without it nothing is sent.
+    pub(super) fn follow_tunlink(&mut self) {
+        let Some(Tunlink { device, bound }) = &mut self.tunlink else { return };
+        let name = device.as_str().into();
         let mut sockets = self.sockets.iter().flatten();
-        sockets.try_for_each(|s| setsockopt(&s.as_fd(), sockopt::BindToDevice, &device))
+        let result = sockets.try_for_each(|s| setsockopt(&s.as_fd(), sockopt::BindToDevice, &name));
+        match (result, *bound) {
+            (Ok(()), false) => log::info!("tunlink {device}: there"),
+            (Err(error), true) => {
+                log::warn!("tunlink {device}: {}; nothing is sent until it is there", error.desc());
+            }
+            _ => {}
+        }
+        *bound = result.is_ok();
     }
 
     pub(super) fn get(&self, which: Which) -> Option<&OuterSocket> {
@@ -103,6 +113,9 @@ impl Outer {
 
     /// Lets a sealed packet wait for [`Outer::flush`]; without room or socket it is dropped.
     pub(super) fn queue(&mut self, transmit: &Transmit, slot: usize, start: usize) {
+        if self.tunlink.as_ref().is_some_and(|tunlink| !tunlink.bound) {
+            return self.drops.count(SendDrop::Unreachable, 1);
+        }
         match self.sockets.get_mut(Which::of(&transmit.path) as usize) {
             Some(Some(socket)) => {
                 if !socket.queue(transmit, slot, start) {
@@ -158,7 +171,10 @@ fn busy(error: &std::io::Error) -> &'static str {
         Some(libc::EADDRINUSE) => {
             "; another program (another IPsec daemon?) has it: stop that, or set nat_port"
         }
-        Some(libc::EACCES) => "; ports below 1024 need CAP_NET_BIND_SERVICE at start",
+        Some(libc::EACCES) => {
+            "; a port below 1024 takes the privilege CAP_NET_BIND_SERVICE, which a running daemon \
+             has given up: start it anew"
+        }
         _ => "",
     }
 }

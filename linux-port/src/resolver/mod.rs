@@ -165,6 +165,19 @@ impl Resolver {
         }
     }
 
+    /// To be called when the machine's network has changed, as far as that is known: what could not
+    /// be resolved may be now, and pauses begin small again.
+    pub fn network_changed(&mut self, now: Instant) {
+        for entry in self.names.values_mut() {
+            match &entry.lookup {
+                // The server is still given its time.
+                Some(lookup) if !lookup.queries.is_empty() => entry.failures = 0,
+                None if entry.failures == 0 && !entry.last.is_empty() => {}
+                _ => (entry.failures, entry.due, entry.lookup) = (0, now, None),
+            }
+        }
+    }
+
     /// Watches `name` no more.
     pub fn forget(&mut self, name: &str) {
         self.names.remove(name);

@@ -1,5 +1,6 @@
 //! The numbers and names by which what belongs to an interface is found in the kernel again.
 
+use crate::config::model::Fwmark;
 use crate::netlink::{Family, Route, Rule, TABLE_MAIN, Target};
 
 /// Mark on our outer packets, and the bits it occupies. They are clear of those of mwan3 (0x3f00),
@@ -25,10 +26,11 @@ const PRIORITY_T0: u32 = 700;
 
 /// The mark of an interface's outer packets and the bits that count: `SO_MARK` is the first.
 #[must_use]
-pub fn mark(fwmark: Option<u32>) -> (u32, u32) {
+pub fn mark(fwmark: Option<Fwmark>) -> (u32, u32) {
     match fwmark {
         None => DEFAULT_MARK,
-        Some(mark) => {
+        Some(Fwmark { mark, mask: Some(mask) }) => (mark, mask),
+        Some(Fwmark { mark, mask: None }) => {
             let unused = FOREIGN_MARKS.into_iter().filter(|bits| mark & bits == 0);
             (mark, unused.fold(u32::MAX, |mask, bits| mask & !bits))
         }

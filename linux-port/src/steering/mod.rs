@@ -16,12 +16,18 @@
 //!
 //! The killswitch consists of `unreachable` routes of high metric beside every route into the
 //! tunnel, of the rules and of the firewall table. When the daemon dies the TUN device takes its
-//! routes along and the killswitch takes over; [`down`] opens it. The local network is reachable
-//! throughout, because only prefixes for the tunnel, or default routes behind `main`, are closed.
+//! routes along and the killswitch takes over; [`down`] opens it. [`close`] puts it in place without
+//! a daemon. The local network is reachable throughout, because only prefixes for the tunnel, or
+//! default routes behind `main`, are closed.
+//!
+//! Where netifd runs the daemon ([`Underlay::delegated`]), the device's addresses and its routes in
+//! `main` are netifd's to put in place; rules, tables, killswitch and firewall stay ours.
 //!
 //! Not here: forwarding, masquerading and accepting ESP, which belong to the administrator's
 //! firewall; DNS, see [`crate::resolver`].
 
+mod closed;
+mod error;
 mod firewall;
 mod identity;
 mod plan;
@@ -32,18 +38,19 @@ mod underlay;
 use core::fmt;
 use core::net::IpAddr;
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, sockopt};
 use smoltcp::wire::IpCidr;
 
+pub use self::error::{Conflict, Error};
 pub use self::identity::{Identity, mark};
 pub use self::plan::Plan;
 use self::rp_filter::ReversePath;
 use self::source::Sources;
 pub use self::underlay::{Endpoints, Underlay};
 use crate::config::model::{self, Interface};
-use crate::netlink::{self, Family, Netlink, Route, Rule};
+use crate::netlink::{Family, Netlink, Route, Rule, TABLE_MAIN};
 use crate::nft;
 
 /// A steering mode, decided.
@@ -75,117 +82,6 @@ impl Mode {
 impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-/// Why traffic cannot be steered as configured.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Error {
-    /// The kernel refused a link, address, route or rule.
-    Kernel(netlink::Error),
-    /// The firewall table could not be put in place.
-    Firewall(nft::Error),
-    /// Reverse path filtering could not be set.
-    ReversePath(rp_filter::Error),
-    /// `steering 'policy'` was asked for and the kernel lacks what it takes.
-    NoPolicyRouting,
-    /// A default route in a mode which cannot carry it.
-    FullTunnel {
-        /// The default route.
-        prefix: IpCidr,
-        /// The mode.
-        mode: Mode,
-    },
-    /// A peer's own address would be led into the tunnel, and our ESP with it.
-    EndpointInside {
-        /// The peer's address.
-        endpoint: IpAddr,
-        /// The prefix that is led into the tunnel.
-        prefix: IpCidr,
-        /// The mode.
-        mode: Mode,
-    },
-    /// Real prefixes that overlap and have different offsets.
-    Ambiguous {
-        /// The one.
-        first: IpCidr,
-        /// The other, inside the first.
-        second: IpCidr,
-    },
-    /// A prefix takes the place of a network this machine is connected to.
-    Conflict(Conflict),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::Kernel(e) => e.fmt(f),
-            Error::Firewall(e) => e.fmt(f),
-            Error::ReversePath(e) => e.fmt(f),
-            Error::NoPolicyRouting => f.write_str(
-                "steering 'policy' needs a kernel with policy routing \
-                 (CONFIG_IP_MULTIPLE_TABLES, CONFIG_IPV6_MULTIPLE_TABLES) and the permission to \
-                 mark sockets; use steering 'route' or 'offset'",
-            ),
-            Error::FullTunnel { prefix, mode } => {
-                write!(f, "steering '{mode}' cannot carry {prefix}; use steering 'policy'")
-            }
-            Error::EndpointInside { endpoint, prefix, mode } => write!(
-                f,
-                "the endpoint {endpoint} lies inside {prefix}, so under steering '{mode}' our own \
-                 ESP would be led into the tunnel; use steering 'policy'"
-            ),
-            Error::Ambiguous { first, second } => write!(
-                f,
-                "under steering 'offset' {second} inside {first} would mean two peers; use \
-                 steering 'policy' and address the shifted prefixes"
-            ),
-            Error::Conflict(conflict) => conflict.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-impl From<netlink::Error> for Error {
-    fn from(e: netlink::Error) -> Error {
-        Error::Kernel(e)
-    }
-}
-
-impl From<nft::Error> for Error {
-    fn from(e: nft::Error) -> Error {
-        Error::Firewall(e)
-    }
-}
-
-impl From<rp_filter::Error> for Error {
-    fn from(e: rp_filter::Error) -> Error {
-        Error::ReversePath(e)
-    }
-}
-
-/// A peer's prefix that swallows a network this machine is connected to. Hosts and prefixes within
-/// such a network are fine: that is the same-subnet case.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Conflict {
-    /// The peer's name.
-    pub peer: String,
-    /// Its prefix in host space.
-    pub prefix: IpCidr,
-    /// The connected network.
-    pub connected: IpCidr,
-}
-
-impl fmt::Display for Conflict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Conflict { peer, prefix, connected } = self;
-        write!(
-            f,
-            "{prefix} of peer {peer} covers {connected}, to which this machine is connected; give \
-             the peer an offset, or longer prefixes"
-        )
     }
 }
 
@@ -248,6 +144,7 @@ pub struct Steering {
     plan: Plan,
     netlink: Netlink,
     reverse_path: ReversePath,
+    run_dir: PathBuf,
     device: Option<u32>,
     /// Of the routes into the TUN device.
     sources: Sources,
@@ -278,6 +175,7 @@ impl Steering {
             plan,
             netlink,
             reverse_path: ReversePath::new(run_dir, &interface.name),
+            run_dir: run_dir.into(),
             device: None,
             sources: Sources::new(),
             table_failed: false,
@@ -303,6 +201,15 @@ impl Steering {
         self.device = Some(device);
         self.netlink.set_up(device)?;
         self.apply_routes()
+    }
+
+    /// The addresses of the TUN device, and the routes into it in `main` with their preferred
+    /// sources, that [`Underlay::delegated`] leaves to somebody else.
+    #[must_use]
+    pub fn delegated(&self) -> (&[IpCidr], Vec<(IpCidr, Option<IpAddr>)>) {
+        let routes = self.plan.steered.iter().filter(|(_, table, _)| *table == TABLE_MAIN);
+        let source = |prefix| (prefix, self.sources.get(&prefix).copied());
+        (&self.interface.addresses, routes.map(|(prefix, ..)| source(*prefix)).collect())
     }
 
     /// The mode in use.
@@ -422,7 +329,7 @@ impl Steering {
     /// # Errors
     /// When something could not be removed.
     pub fn remove(mut self) -> Result<(), Error> {
-        remove(&mut self.netlink, &self.identity, &self.reverse_path)
+        remove(&mut self.netlink, &self.identity, &self.reverse_path, &self.run_dir)
     }
 
     fn no_conflict(&mut self, interface: &Interface) -> Result<(), Error> {
@@ -437,15 +344,27 @@ impl Steering {
         }
     }
 
-    /// The order matters: first closed, then kept out, then led in.
+    /// The order matters: first closed, whatever else fails; then kept out, then led in.
     fn apply(&mut self) -> Result<(), Error> {
         let present = all_routes(&mut self.netlink)?;
         for route in self.plan.killswitch.difference(&present) {
             self.netlink.add_route(route)?;
         }
+        self.add_rules()?;
+        let remembered = self.remember();
         self.apply_table()?;
         self.apply_reverse_path()?;
-        self.apply_routes()
+        self.apply_routes()?;
+        remembered
+    }
+
+    fn remember(&self) -> Result<(), Error> {
+        let name = &self.interface.name;
+        let done = match self.interface.killswitch {
+            true => closed::remember(&self.run_dir, name),
+            false => closed::forget(&self.run_dir, name),
+        };
+        done.map_err(|error| Error::Remembering(closed::path(&self.run_dir, name), error))
     }
 
     fn apply_table(&mut self) -> Result<(), Error> {
@@ -469,12 +388,18 @@ impl Steering {
     fn apply_routes(&mut self) -> Result<(), Error> {
         let mut wanted = self.plan.killswitch.clone();
         if let Some(device) = self.device {
-            self.apply_addresses(device)?;
+            if !self.plan.delegated {
+                self.apply_addresses(device)?;
+            }
             self.sources = self.sources_now(device)?;
-            wanted.extend(self.plan.device_routes(device, &self.sources));
+            // A device that somebody has set down takes no routes: netifd does when it first meets
+            // one. What is led into the tunnel is unreachable until the device is up again.
+            let link = self.netlink.link(&self.interface.name)?;
+            if link.is_some_and(|link| link.up) {
+                wanted.extend(self.plan.device_routes(device, &self.sources));
+            }
         }
         let present = all_routes(&mut self.netlink)?;
-        let rules = all_rules(&mut self.netlink)?;
         // The kernel tells our routes apart by all but their sources.
         let keys = |routes: &BTreeSet<Route>| routes.iter().map(Route::key).collect();
         let (present_keys, wanted_keys): (BTreeSet<Route>, BTreeSet<Route>) =
@@ -482,9 +407,7 @@ impl Steering {
         for route in wanted.difference(&present) {
             source::put(&mut self.netlink, route, present_keys.contains(&route.key()))?;
         }
-        for rule in self.plan.rules.iter().filter(|rule| !rules.contains(rule)) {
-            self.netlink.add_rule(rule)?;
-        }
+        let rules = self.add_rules()?;
         let stale =
             |rule: &&Rule| self.identity.owns_rule(rule, &rules) && !self.plan.rules.contains(rule);
         for rule in rules.iter().filter(stale) {
@@ -496,6 +419,15 @@ impl Steering {
             }
         }
         Ok(())
+    }
+
+    /// Adds the rules that are missing, and returns those that were there.
+    fn add_rules(&mut self) -> Result<Vec<Rule>, Error> {
+        let present = all_rules(&mut self.netlink)?;
+        for rule in self.plan.rules.iter().filter(|rule| !present.contains(rule)) {
+            self.netlink.add_rule(rule)?;
+        }
+        Ok(present)
     }
 
     fn apply_addresses(&mut self, device: u32) -> Result<(), Error> {
@@ -515,6 +447,22 @@ impl Steering {
     }
 }
 
+/// Closes, without a daemon and without a TUN device: what a daemon that has ended leaves.
+///
+/// # Errors
+/// Like [`Steering::prepare`].
+pub fn close(interface: &Interface, underlay: Underlay, run_dir: &Path) -> Result<(), Error> {
+    Steering::prepare(interface, underlay, run_dir)?.leave()
+}
+
+/// The interfaces that a killswitch closes, by name, whether or not a daemon serves them.
+///
+/// # Errors
+/// When the run directory cannot be read.
+pub fn closed(run_dir: &Path) -> Result<Vec<String>, Error> {
+    closed::remembered(run_dir).map_err(|error| Error::Remembering(run_dir.into(), error))
+}
+
 /// `simplevpn down`: removes whatever belongs to the interface called `name`, without its
 /// configuration and whether or not a daemon left it behind.
 ///
@@ -522,7 +470,7 @@ impl Steering {
 /// When something could not be removed; the rest is removed all the same.
 pub fn down(name: &str, run_dir: &Path) -> Result<(), Error> {
     let reverse_path = ReversePath::new(run_dir, name);
-    remove(&mut Netlink::open()?, &Identity::of(name), &reverse_path)
+    remove(&mut Netlink::open()?, &Identity::of(name), &reverse_path, run_dir)
 }
 
 fn all_routes(netlink: &mut Netlink) -> Result<BTreeSet<Route>, Error> {
@@ -545,12 +493,16 @@ fn remove(
     netlink: &mut Netlink,
     identity: &Identity,
     reverse_path: &ReversePath,
+    run_dir: &Path,
 ) -> Result<(), Error> {
     let kernel = remove_from_kernel(netlink, identity);
     let firewall = nft::delete(&identity.table());
     reverse_path.restore()?;
     firewall?;
-    kernel
+    kernel?;
+    let name = &identity.interface;
+    closed::forget(run_dir, name)
+        .map_err(|error| Error::Remembering(closed::path(run_dir, name), error))
 }
 
 fn remove_from_kernel(netlink: &mut Netlink, identity: &Identity) -> Result<(), Error> {

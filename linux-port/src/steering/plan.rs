@@ -35,6 +35,8 @@ pub struct Plan {
     pub table: Option<nft::Table>,
     /// Whether strict reverse path filtering would drop the peers' packets.
     pub loosen: bool,
+    /// See [`Underlay::delegated`].
+    pub delegated: bool,
 }
 
 fn in_family(prefixes: &BTreeSet<IpCidr>, family: Family, default: bool) -> bool {
@@ -65,6 +67,7 @@ impl Plan {
             addresses: interface.addresses.iter().copied().collect(),
             table: None,
             loosen: mode == Mode::Policy && needs_loose(interface, &steered, underlay),
+            delegated: underlay.delegated,
         };
         // In `main` the kernel has these already, for the sake of the device's addresses.
         let connected: Vec<_> = connected(interface, mode).collect();
@@ -101,13 +104,15 @@ impl Plan {
         endpoints.values().filter(|_| loops).find_map(around)
     }
 
-    /// The routes into the TUN device with this index, with what of `sources` is for them.
+    /// The routes of ours into the TUN device with this index, with what of `sources` is for them.
     pub(super) fn device_routes(
         &self,
         device: u32,
         sources: &Sources,
     ) -> impl Iterator<Item = Route> {
-        self.steered.iter().map(move |&(destination, table, metric)| Route {
+        let ours = |table| table != TABLE_MAIN || !self.delegated;
+        let steered = self.steered.iter().filter(move |(_, table, _)| ours(*table));
+        steered.map(move |&(destination, table, metric)| Route {
             destination,
             table,
             target: Target::Device(device),

@@ -10,7 +10,7 @@ use simplevpn_core::crypto::Cipher;
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::config::model::{Encap, Endpoint, Host, Keying, ManualKeys, Peer};
+use crate::config::model::{Encap, Endpoint, Fwmark, Host, Keying, ManualKeys, Peer};
 use crate::netns::{Neighbour, Scratch, sh, try_sh, within};
 
 mod firewall;
@@ -57,6 +57,7 @@ fn interface(steering: model::Steering, peers: Vec<Peer>) -> Interface {
         steering,
         fwmark: None,
         tunlink: None,
+        zone: None,
         killswitch: true,
         state_dir: "/etc/simplevpn".into(),
         peers,
@@ -80,7 +81,8 @@ fn of_peers(endpoints: &[&str]) -> Endpoints {
 }
 
 fn underlay(endpoints: &[&str]) -> Underlay {
-    Underlay { ports: vec![500, 4500], endpoints: of_peers(endpoints), mtu: 1400 }
+    let endpoints = of_peers(endpoints);
+    Underlay { ports: vec![500, 4500], endpoints, mtu: 1400, delegated: false }
 }
 
 fn tun(name: &str) -> u32 {
@@ -299,11 +301,27 @@ fn interfaces_coexist_even_in_one_slot() {
 fn a_configured_mark_is_used() {
     within(|| {
         let (_lan, scratch) = (lan(), Scratch::new());
-        let config = Interface { fwmark: Some(0xca6c), ..policy(&["10.1.0.0/16"]) };
+        let config = Interface {
+            fwmark: Some(Fwmark { mark: 0xca6c, mask: None }),
+            ..policy(&["10.1.0.0/16"])
+        };
         assert_eq!(start(&config, &scratch).mark(), 0xca6c);
         assert_eq!([way("10.1.2.3 mark 0xca6c"), marked("10.1.2.3")], ["lan", "vpn0"]);
         // pbr adds its bits to ours.
         assert_eq!(way("10.1.2.3 mark 0x1ca6c"), "lan");
+    });
+}
+
+#[test]
+fn a_configured_mask_says_which_bits_count() {
+    within(|| {
+        let (_lan, scratch) = (lan(), Scratch::new());
+        let fwmark = Fwmark { mark: 0x0500, mask: Some(0x0f00) };
+        let config = Interface { fwmark: Some(fwmark), ..policy(&["10.1.0.0/16"]) };
+        assert_eq!(start(&config, &scratch).mark(), 0x0500);
+        for (mark, device) in [("0x0500", "lan"), ("0xffff_f5ff", "lan"), ("0x0700", "vpn0")] {
+            assert_eq!(way(&format!("10.1.2.3 mark {}", mark.replace('_', ""))), device, "{mark}");
+        }
     });
 }
 
@@ -477,8 +495,10 @@ fn marks_are_clear_of_others_bits() {
     let (ours, mask) = mark(None);
     assert_eq!(ours & !mask, 0);
     assert_eq!(mask & (0x3f00 | 0xff_0000), 0);
-    assert_eq!(mark(Some(1)), (1, 0xff00_c0ff));
-    assert_eq!(mark(Some(0x100)), (0x100, 0xff00_ffff));
+    let configured = |mark, mask| Some(Fwmark { mark, mask });
+    assert_eq!(mark(configured(1, None)), (1, 0xff00_c0ff));
+    assert_eq!(mark(configured(0x100, None)), (0x100, 0xff00_ffff));
+    assert_eq!(mark(configured(0x100, Some(0x300))), (0x100, 0x300));
 }
 
 #[test]

@@ -21,6 +21,9 @@ pub struct Underlay {
     pub endpoints: Endpoints,
     /// MTU of the TUN device in bytes.
     pub mtu: u16,
+    /// Whether the TUN device's addresses, and the routes into it in `main`, are somebody else's to
+    /// put in place: netifd's.
+    pub delegated: bool,
 }
 
 /// A peer's prefix in both spaces.

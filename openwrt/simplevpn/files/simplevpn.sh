@@ -77,8 +77,8 @@ complain() {
 export_network() {
 	local interface=$1 file=$RUN/$1.uci status said reason line
 
-	if ! (umask 077 && mkdir -p "$RUN" && uci export network >"$file.new"); then
-		complain "$interface" "uci export network failed"
+	if ! said=$(umask 077 && mkdir -p "$RUN" && uci export network 2>&1 >"$file.new"); then
+		complain "$interface" "uci export network: $said"
 		return 1
 	fi
 	said=$("$PROGRAM" check "$file.new" "$interface" 2>&1 >/dev/null)
@@ -150,7 +150,7 @@ proto_simplevpn_setup() {
 		network_get_device device "$tunlink" || log notice "$interface: waiting for $tunlink"
 		# Ends this script if the uplink is not there, and starts it again when it comes.
 		proto_add_host_dependency "$interface" '' "$tunlink"
-		[ -n "$device" ] || return
+		[ -n "$device" ] || return 0
 	fi
 
 	proto_run_command "$interface" "$PROGRAM" run --netifd \
