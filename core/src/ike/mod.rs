@@ -6,8 +6,10 @@
 //! | [`keymat`] | the keys that a key exchange leads to |
 //! | [`identity`] | what an end calls itself |
 //! | [`auth`] | the proof that it is who it says |
+//! | [`wire`] | messages as bytes |
 
 pub mod auth;
 pub mod identity;
 pub mod keymat;
 pub mod suite;
+pub mod wire;

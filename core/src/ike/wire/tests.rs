@@ -1,0 +1,1 @@
+//! Whole messages: ours, the RFCs' and strongSwan's.
