@@ -18,7 +18,8 @@ impl<'a> Delete<'a> {
         let expected = if protocol == Protocol::IKE { 0 } else { 4 };
         let count = usize::from(u16::from_be_bytes([high, low]));
         let known = matches!(protocol, Protocol::IKE | Protocol::AH | Protocol::ESP);
-        let whole = usize::from(spi_len) == expected && spis.len() == count.checked_mul(expected)?;
+        let whole =
+            usize::from(spi_len) == expected && spis.len() == count.checked_mul(expected)?;
         let right_count = if expected == 0 { count == 0 } else { count > 0 };
         (known && whole && right_count).then_some(Delete { protocol, spis })
     }

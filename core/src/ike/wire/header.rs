@@ -110,8 +110,7 @@ mod tests {
     #[test]
     fn reads_what_it_writes() {
         let header = Header::parse(&EMPTY).unwrap();
-        let spis =
-            IkeSpis { initiator: 0x0001_0203_0405_0607, responder: 0x0809_0a0b_0c0d_0e0f };
+        let spis = IkeSpis { initiator: 0x0001_0203_0405_0607, responder: 0x0809_0a0b_0c0d_0e0f };
         let expected = Header {
             spis,
             exchange: ExchangeType::INFORMATIONAL,
@@ -129,7 +128,8 @@ mod tests {
 
     #[test]
     fn only_the_two_flags_that_mean_something_are_looked_at() {
-        for (flags, initiator, response) in [(0x00, false, false), (0x08, true, false), (0xf7, false, true)]
+        for (flags, initiator, response) in
+            [(0x00, false, false), (0x08, true, false), (0xf7, false, true)]
         {
             let header = edited(19, flags).unwrap();
             assert_eq!((header.from_initiator, header.response), (initiator, response));

@@ -102,9 +102,7 @@ impl<'a> Notify<'a> {
     #[must_use]
     pub fn additional_address(&self) -> Option<IpAddr> {
         match self.notify_type {
-            NotifyType::ADDITIONAL_IP4_ADDRESS => {
-                Some(<[u8; 4]>::try_from(self.data).ok()?.into())
-            }
+            NotifyType::ADDITIONAL_IP4_ADDRESS => Some(<[u8; 4]>::try_from(self.data).ok()?.into()),
             NotifyType::ADDITIONAL_IP6_ADDRESS => {
                 Some(<[u8; 16]>::try_from(self.data).ok()?.into())
             }

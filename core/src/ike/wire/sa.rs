@@ -323,10 +323,7 @@ impl PayloadWriter<'_> {
     ///
     /// # Errors
     /// [`NoRoom`]
-    pub fn sa<T>(
-        &mut self,
-        proposals: impl IntoIterator<Item = Proposal<T>>,
-    ) -> Result<(), NoRoom>
+    pub fn sa<T>(&mut self, proposals: impl IntoIterator<Item = Proposal<T>>) -> Result<(), NoRoom>
     where
         T: IntoIterator<Item: Borrow<Transform>>,
     {
