@@ -142,7 +142,8 @@ pub fn ike_reassembly(bytes: &[u8]) {
 
 /// A message to be spoilt: nonce, KE, two notifications, CP, TSi, SA.
 const SAMPLE: [u8; 152] = [
-    1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0, 40, 32, 34, 8, 0, 0, 0, 0, 0, 0, 0, 152, //
+    1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0, 40, 32, 34, 8, 0, 0, 0, 0, 0, 0, 0,
+    152, //
     34, 0, 0, 20, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, //
     41, 0, 0, 12, 0, 31, 0, 0, 1, 2, 3, 4, //
     41, 0, 0, 12, 0, 0, 64, 47, 0, 2, 0, 5, //
@@ -162,5 +163,15 @@ pub(super) fn sample(name: &str) -> Vec<u8> {
             [&[1, 2, 40, first_len], first, &[2, 2, 0, second_len], second].concat()
         }
         _ => SAMPLE.to_vec(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sample_is_a_message_before_it_is_spoilt() {
+        assert_eq!(Message::parse(&SAMPLE).unwrap().payloads().count(), 7);
     }
 }

@@ -435,7 +435,7 @@ fn no_more_fragments_than_are_put_together() {
 #[test]
 fn padding_is_taken_off_and_has_to_fit() {
     let (key, salt) = key();
-    let mut padded = |pad: &[u8]| {
+    let padded = |pad: &[u8]| {
         let mut buffer = [0; 200];
         // As if padding and its length were payloads; our own pad length is the last pad byte's.
         let unsealed = Unsealed::write(&mut buffer, &HEADER, |writer| {
