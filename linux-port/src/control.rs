@@ -20,7 +20,8 @@ use nix::sys::stat::{Mode, fchmod};
 
 use crate::clock;
 
-/// Where control sockets are: `$SIMPLEVPN_RUN_DIR`, or `/var/run/simplevpn`, which OpenWrt, too, has in memory.
+/// Where control sockets are: `$SIMPLEVPN_RUN_DIR`, or `/var/run/simplevpn`, which is in memory on
+/// OpenWrt, too.
 #[must_use]
 pub fn run_dir() -> PathBuf {
     std::env::var_os("SIMPLEVPN_RUN_DIR")
