@@ -107,6 +107,12 @@ impl ReceiveBatch {
         }
     }
 
+    /// How many datagrams it has room for.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.headers.len()
+    }
+
     /// Receives what is there, replacing the previous batch, and returns the number of datagrams.
     ///
     /// # Errors
@@ -271,6 +277,12 @@ impl SendQueue {
             headers: (0..capacity).map(|_| empty_header()).collect(),
             iovecs: vec![empty_iovec(); capacity].into_boxed_slice(),
         }
+    }
+
+    /// How many packets it has room for.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.headers.len()
     }
 
     /// Whether no packet waits.

@@ -1,6 +1,7 @@
 //! SimpleVPN on Linux: the parts of the `simplevpn` command.
 
 pub mod batch;
+pub mod capacity;
 pub mod cli;
 pub mod clock;
 mod cmsg;

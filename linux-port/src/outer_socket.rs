@@ -10,6 +10,7 @@ use simplevpn_core::packet::PacketBuf;
 use simplevpn_core::{Path, Transmit};
 
 use crate::batch::{Flush, Outgoing, ReceiveBatch, SendQueue, Slots};
+use crate::capacity;
 use crate::error_queue::{self, PathError};
 use crate::send_drops::{SendDrop, SendDrops};
 use crate::socket_option::{fragment, set_option};
@@ -52,9 +53,6 @@ pub struct Arrival<'a> {
     /// The packet.
     pub packet: PacketBuf<'a>,
 }
-
-/// How much may wait in the kernel to be received, in bytes.
-const RECEIVE_BUFFER: i32 = 2 << 20;
 
 /// linux/udp.h
 const UDP_NO_CHECK6_RX: i32 = 102;
@@ -124,8 +122,9 @@ impl OuterSocket {
                 }
             }
         }
-        if set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER).is_err() {
-            set(libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_BUFFER)?;
+        let room = capacity::receive_buffer(self.queue.capacity());
+        if set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, room).is_err() {
+            set(libc::SOL_SOCKET, libc::SO_RCVBUF, room)?;
         }
         Ok(())
     }

@@ -30,8 +30,7 @@ use crate::config::model::Interface;
 use crate::config::{self, Diagnostic};
 use crate::control::{self, ControlServer, Request};
 use crate::steering::{self, Steering};
-use crate::{clock, netifd, privileges, status};
-use data_path::BATCH;
+use crate::{capacity, clock, netifd, privileges, status};
 use engine::Engine;
 pub use guard::guard;
 use outer::{Outer, Which};
@@ -186,7 +185,7 @@ fn serve(settings: Settings) -> Result<(), Error> {
         served: Vec::new(),
         next_number: 0,
         lost: None,
-        batch: ReceiveBatch::new(BATCH, MAX_PACKET),
+        batch: ReceiveBatch::new(capacity::batch(), MAX_PACKET),
     };
     let result = daemon.start(interfaces).and_then(|()| daemon.serve());
     for served in daemon.served.drain(..) {
@@ -247,7 +246,7 @@ impl Opened {
         let steering = Steering::prepare(&interface, underlay, &run_dir)
             .map_err(|error| format!("{name}: {error}"))?;
         let mark = steering.mark();
-        match Outer::open(&interface, mark, BATCH) {
+        match Outer::open(&interface, mark, capacity::batch()) {
             Ok(outer) => Ok(Opened { interface, control, steering, outer }),
             Err(error) => {
                 leave(name, steering);
