@@ -1,5 +1,7 @@
 //! The killswitch is closed before networking starts. What `simplevpn guard` does is for the labs.
 
+use std::os::unix::fs::PermissionsExt;
+
 use super::router::{Router, calls_of};
 use super::vpn;
 
@@ -20,6 +22,8 @@ fn boot_guards_first_and_from_its_own_export() {
     let at = |program: &str| calls.iter().position(|call| call[0] == program).unwrap();
     assert!(at("simplevpn") < at("ubus"), "{calls:?}");
     assert!(!network.exists(), "it has keys in it");
+    let state = router.path("etc/simplevpn").metadata().unwrap();
+    assert_eq!(state.permissions().mode() & 0o777, 0o700);
 }
 
 #[test]
@@ -36,4 +40,22 @@ fn a_package_that_uci_cannot_read_leaves_the_guards() {
     let calls = router.init("boot");
     assert_eq!(calls_of("simplevpn", &calls), [""; 0]);
     assert_eq!(calls_of("logger", &calls).len(), 1);
+}
+
+#[test]
+fn what_the_guard_says_is_in_the_log() {
+    let router = Router::new("guard-log", &vpn("vpn0", "", ""));
+    let file = router.path("var/run/simplevpn/network");
+    router.guard_says(&format!(
+        "vpn0: closed\nerror: {}:7: no such option\nerror: vpn1: no memory\n",
+        file.display()
+    ));
+    assert_eq!(
+        calls_of("logger", &router.init("boot")),
+        [
+            "-t simplevpn -p daemon.info guard: vpn0: closed",
+            "-t simplevpn -p daemon.err uci export network:7: no such option",
+            "-t simplevpn -p daemon.err guard: vpn1: no memory",
+        ]
+    );
 }

@@ -57,6 +57,7 @@ impl Router {
         for directory in ["status", "tmp/.uci", "var/run"] {
             fs::create_dir_all(router.path(directory)).unwrap();
         }
+        router.guard_says("");
         router.configure("firewall", FIREWALL);
         router.configure("network", &format!("{WAN}{vpn}"));
         router
@@ -109,6 +110,11 @@ impl Router {
         let status = format!("{{\n\t\"up\": true,\n\t\"l3_device\": \"{device}\"\n}}\n");
         fs::write(self.path("status").join(format!("network.interface.{interface}")), status)
             .unwrap();
+    }
+
+    /// What `simplevpn guard` prints from now on.
+    pub(crate) fn guard_says(&self, lines: &str) {
+        fs::write(self.path("guard"), lines).unwrap();
     }
 
     /// netifd asks the handler what it is; the answer.

@@ -87,7 +87,9 @@ export_network() {
 	while read -r line; do
 		[ -n "$line" ] || continue
 		# A line number is one of what `uci export network` prints.
-		line="uci export network${line#"$file.new"}"
+		case $line in
+		"$file.new"*) line="uci export network${line#"$file.new"}" ;;
+		esac
 		if [ "$status" = 0 ]; then
 			log warn "$interface: $line"
 		elif [ -z "$reason" ]; then
