@@ -29,7 +29,7 @@ fn version() -> String {
     format!("{}-{RELEASE}", env!("CARGO_PKG_VERSION"))
 }
 
-/// A target directory with what `openwrt/cross` would have put there.
+/// A directory with what `openwrt/cross` would have put there.
 struct Target(PathBuf);
 
 impl Target {
@@ -37,7 +37,7 @@ impl Target {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("package").join(name);
         let _ = fs::remove_dir_all(&target);
         for of in ["mips", "x86_64"] {
-            let directory = target.join("openwrt/bin").join(of);
+            let directory = target.join("bin").join(of);
             fs::create_dir_all(&directory).unwrap();
             symlink(program(), directory.join("simplevpn")).unwrap();
         }
@@ -52,7 +52,7 @@ impl Target {
         let mut command = Command::new("bash");
         command.args(["-c", &format!("umask {umask}; exec openwrt/package \"$@\""), "-"]);
         command.args(arguments).current_dir(project());
-        command.env("CARGO_TARGET_DIR", &self.0).env("TZ", zone);
+        command.env("OPENWRT_WORK", &self.0).env("TZ", zone);
         // Some other time than that of the files, and no need for git.
         command.env("SOURCE_DATE_EPOCH", "1700000000");
         process::run(command, "", PATIENCE)
@@ -70,7 +70,7 @@ impl Target {
     }
 
     fn feed(&self, architecture: &str) -> PathBuf {
-        self.0.join("openwrt/packages").join(architecture)
+        self.0.join("packages").join(architecture)
     }
 
     fn ipk(&self, architecture: &str) -> PathBuf {
@@ -301,7 +301,7 @@ fn what_cannot_be_made_is_said() {
         let output = target.package(arguments);
         assert!(!output.success && output.stderr.contains(words), "{arguments:?}: {output:?}");
     }
-    assert!(!target.0.join("openwrt/packages").exists(), "half of a feed");
+    assert!(!target.0.join("packages").exists(), "half of a feed");
 }
 
 #[test]
@@ -323,7 +323,7 @@ fn the_test_of_the_packages_feed_passes() {
 #[test]
 fn scripts_for_both_package_managers_are_clean() {
     let target = Target::made();
-    let directory = target.0.join("openwrt/staging/mips_24kc");
+    let directory = target.0.join("staging/mips_24kc");
     let mut shellcheck = Command::new("shellcheck");
     // What is sourced is on the router.
     shellcheck.args(["--shell=dash", "--exclude=SC1091"]);
@@ -340,7 +340,7 @@ fn scripts_for_both_package_managers_are_clean() {
 /// Runs a script of the package as OpenWrt's own scripts do, `setting` the surroundings, and goes
 /// on; what was called and printed, in order.
 fn run_script(target: &Target, script: &str, setting: &str) -> Vec<String> {
-    let script = target.0.join("openwrt/staging/mips_24kc/control").join(script);
+    let script = target.0.join("staging/mips_24kc/control").join(script);
     let text = format!(
         "
         said() {{ echo \"$*\"; }}
