@@ -369,7 +369,7 @@ fn run_script(target: &Target, script: &str, setting: &str) -> Vec<String> {
 #[test]
 fn removal_takes_tunnels_down_and_opens_what_they_closed() {
     let target = Target::made();
-    let calls = run_script(&target, "prerm-pkg", "");
+    let calls = run_script(target, "prerm-pkg", "");
     assert_eq!(calls[..3], ["ifdown vpn0", "ifdown a_b", "simplevpn guard /dev/null"]);
     assert!(calls[3].contains("in the clear"), "{calls:?}");
     assert_eq!(calls.last().unwrap(), "the end");
@@ -378,19 +378,19 @@ fn removal_takes_tunnels_down_and_opens_what_they_closed() {
 #[test]
 fn upgrades_and_images_leave_everything_as_it_is() {
     let target = Target::made();
-    assert_eq!(run_script(&target, "prerm-pkg", "PKG_UPGRADE=1"), ["the end"]);
-    assert_eq!(run_script(&target, "prerm-pkg", "IPKG_INSTROOT=/tmp/x"), ["the end"]);
-    assert_eq!(run_script(&target, "postinst-pkg", "IPKG_INSTROOT=/tmp/x"), ["the end"]);
+    assert_eq!(run_script(target, "prerm-pkg", "PKG_UPGRADE=1"), ["the end"]);
+    assert_eq!(run_script(target, "prerm-pkg", "IPKG_INSTROOT=/tmp/x"), ["the end"]);
+    assert_eq!(run_script(target, "postinst-pkg", "IPKG_INSTROOT=/tmp/x"), ["the end"]);
 }
 
 #[test]
 fn installation_says_what_is_left_to_do_and_does_not_do_it() {
     let target = Target::made();
-    let first = run_script(&target, "postinst-pkg", "");
+    let first = run_script(target, "postinst-pkg", "");
     assert_eq!(first[1], "  /etc/init.d/network restart");
     assert_eq!(first.len(), 3, "{first:?}");
     let known = "handlers='{ \"simplevpn\": { } }'";
-    assert_eq!(run_script(&target, "postinst-pkg", known), ["the end"]);
-    let upgrade = run_script(&target, "postinst-pkg", &format!("{known} running=yes"));
+    assert_eq!(run_script(target, "postinst-pkg", known), ["the end"]);
+    let upgrade = run_script(target, "postinst-pkg", &format!("{known} running=yes"));
     assert!(upgrade[0].ends_with("until: ifup INTERFACE") && upgrade.len() == 2, "{upgrade:?}");
 }
