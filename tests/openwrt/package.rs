@@ -15,7 +15,7 @@ use simplevpn_tests::lab::process;
 use super::router::{Router, simplevpn};
 use super::vpn;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 /// Two architectures that share a binary.
 const ARCHITECTURES: [&str; 2] = ["mips_24kc", "x86_64"];
 const RELEASE: &str = "r1";
