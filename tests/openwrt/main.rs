@@ -1,4 +1,4 @@
-//! The scripts of the OpenWrt package: netifd's handler of the protocol and the init script.
+//! The OpenWrt package, and the scripts in it: netifd's handler of the protocol and the init script.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -6,6 +6,7 @@ mod firewall;
 mod guard;
 mod handler;
 mod life;
+mod package;
 mod router;
 mod secrets;
 

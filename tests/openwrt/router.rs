@@ -191,6 +191,22 @@ impl Router {
         self.calls()
     }
 
+    /// Runs a script of the package, which may start every program of this machine; what it printed.
+    pub(crate) fn script(&self, script: &Path, arguments: &[&str]) -> String {
+        let mut command = self.shell("");
+        let sh = self.path("bin/sh");
+        if !sh.exists() {
+            symlink(BUSYBOX, sh).unwrap();
+        }
+        let path = format!(
+            "{}:{}:/usr/bin:/bin",
+            self.path("usr/sbin").display(),
+            self.path("bin").display()
+        );
+        command.arg(script).args(arguments).env("PATH", path);
+        run(command)
+    }
+
     fn shell(&self, directory: &str) -> Command {
         let mut command = Command::new(BUSYBOX);
         command
@@ -306,7 +322,7 @@ fn tools() -> &'static Path {
 }
 
 /// Our program; brings it up to date first.
-fn simplevpn() -> &'static Path {
+pub(crate) fn simplevpn() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         if let Some(path) = std::env::var_os("SIMPLEVPN_BIN") {
