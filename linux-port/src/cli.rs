@@ -4,9 +4,7 @@ use core::fmt;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use lexopt::prelude::{Long, Short, Value};
-
-use crate::config;
+use crate::{config, logger};
 
 /// Exit status after success.
 pub const OK: u8 = 0;
@@ -23,7 +21,7 @@ simplevpn - standard IPsec (ESP) in user space, on any kernel that has TUN
 
 usage:
   simplevpn run FILE [IFACE]      run the interfaces of FILE, or only IFACE
-  simplevpn check FILE [IFACE]    check FILE, or only IFACE and its peers in it,
+  simplevpn check FILE [IFACE]    check FILE, or only IFACE and its peers,
                                   and print what is wrong
   simplevpn guard FILE            close what FILE wants closed, without running
   simplevpn show [IFACE] [--json] show running interfaces and their peers
@@ -118,49 +116,71 @@ impl fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
-impl From<lexopt::Error> for Usage {
-    fn from(error: lexopt::Error) -> Self {
-        Usage(format!("{error}; see simplevpn --help"))
-    }
-}
-
 /// Understands the arguments after the program's name.
 ///
 /// # Errors
 /// [`Usage`] for a command line that [`HELP`] does not describe.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, Usage> {
-    let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let mut parser = lexopt::Parser::from_args(arguments);
+    let mut arguments = arguments.into_iter();
     let mut words = Vec::new();
-    let mut verbose = false;
-    let mut flags = Flags::default();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Short('h') | Long("help") => return Ok(Invocation { command: Command::Help, verbose }),
-            Short('V') | Long("version") => {
-                return Ok(Invocation { command: Command::Version, verbose });
-            }
-            Short('v') | Long("verbose") => verbose = true,
-            Long("json") => flags.json = true,
-            Long("netifd") => flags.netifd = true,
-            Long("tunlink") => {
-                let device = parser.value()?;
-                flags.tunlink = interface(Some(device))?;
-            }
-            Value(word) => words.push(word),
-            other => return Err(other.unexpected().into()),
+    let mut given = Flags::default();
+    while let Some(argument) = arguments.next() {
+        let text = argument.to_string_lossy().into_owned();
+        if text == "--" {
+            words.extend(arguments);
+            break;
+        }
+        if let Some(device) = text.strip_prefix("--tunlink=") {
+            given.tunlink = Some(device_name(device)?);
+        } else if text == "--tunlink" {
+            let missing = "missing argument for option '--tunlink'; see simplevpn --help";
+            let device = arguments.next().ok_or_else(|| Usage(missing.to_owned()))?;
+            given.tunlink = Some(device_name(&device.to_string_lossy())?);
+        } else if text.starts_with("--") {
+            given.set(&text)?;
+        } else if text.starts_with('-') && text != "-" {
+            // Several letters may follow one dash.
+            text.chars().skip(1).try_for_each(|letter| given.set(&format!("-{letter}")))?;
+        } else {
+            words.push(argument);
+        }
+        if let Some(command) = given.instead {
+            return Ok(Invocation { command, verbose: given.verbose });
         }
     }
-    let command = command(words, &flags)?;
-    Ok(Invocation { command, verbose })
+    let command = command(words, &given)?;
+    Ok(Invocation { command, verbose: given.verbose })
 }
 
-/// Options that belong to one command.
+/// The options of a command line.
 #[derive(Default)]
 struct Flags {
+    verbose: bool,
     json: bool,
     netifd: bool,
     tunlink: Option<String>,
+    /// What was asked for with an option, whatever the rest says.
+    instead: Option<Command>,
+}
+
+impl Flags {
+    /// Takes an option without a value.
+    fn set(&mut self, option: &str) -> Result<(), Usage> {
+        match option {
+            "-h" | "--help" => self.instead = Some(Command::Help),
+            "-V" | "--version" => self.instead = Some(Command::Version),
+            "-v" | "--verbose" => self.verbose = true,
+            "--json" => self.json = true,
+            "--netifd" => self.netifd = true,
+            _ => {
+                return Err(Usage(format!(
+                    "invalid option '{}'; see simplevpn --help",
+                    logger::one_line(option)
+                )));
+            }
+        }
+        Ok(())
+    }
 }
 
 fn command(words: Vec<OsString>, flags: &Flags) -> Result<Command, Usage> {
@@ -191,10 +211,14 @@ fn command(words: Vec<OsString>, flags: &Flags) -> Result<Command, Usage> {
         "genpsk" => Command::Genpsk,
         "help" => Command::Help,
         "version" => Command::Version,
-        _ => return Err(Usage(format!("unknown command {name:?}; see simplevpn --help"))),
+        _ => {
+            let name = logger::one_line(&name);
+            return Err(Usage(format!("unknown command \"{name}\"; see simplevpn --help")));
+        }
     };
     if let Some(extra) = words.next() {
-        return Err(Usage(format!("{name}: {extra:?} is too much; see simplevpn --help")));
+        let extra = logger::one_line(&extra.to_string_lossy());
+        return Err(Usage(format!("{name}: \"{extra}\" is too much; see simplevpn --help")));
     }
     only_with(flags.json, "--json", &name, "show")?;
     only_with(flags.netifd, "--netifd", &name, "run")?;
@@ -219,9 +243,12 @@ fn file(word: Option<OsString>, command: &str) -> Result<PathBuf, Usage> {
 }
 
 fn interface(word: Option<OsString>) -> Result<Option<String>, Usage> {
-    let Some(word) = word else { return Ok(None) };
-    let name = word.to_string_lossy();
-    config::device_name(&name).map(Some).map_err(|wrong| Usage(format!("{name:?} {wrong}")))
+    word.map(|word| device_name(&word.to_string_lossy())).transpose()
+}
+
+fn device_name(name: &str) -> Result<String, Usage> {
+    config::device_name(name)
+        .map_err(|wrong| Usage(format!("\"{}\" {wrong}", logger::one_line(name))))
 }
 
 #[cfg(test)]
@@ -265,6 +292,10 @@ mod tests {
             ("-V", Command::Version),
             ("run --help", Command::Help),
             ("-h", Command::Help),
+            ("-vh", Command::Help),
+            ("down -- vpn0", Command::Down { interface: vpn0() }),
+            ("check -- -", Command::Check { file: PathBuf::from("-"), interface: None }),
+            ("check -", Command::Check { file: PathBuf::from("-"), interface: None }),
         ];
         for (line, command) in table {
             assert_eq!(parsed(line), Ok(command), "{line}");
@@ -273,7 +304,7 @@ mod tests {
 
     #[test]
     fn verbose_may_stand_anywhere() {
-        for line in ["-v check f", "check -v f", "check f --verbose"] {
+        for line in ["-v check f", "check -vv f", "check f --verbose"] {
             assert!(parse(line.split(' ').map(OsString::from)).unwrap().verbose, "{line}");
         }
     }
@@ -306,6 +337,8 @@ mod tests {
                 "show ../x",
                 "\"../x\" is not an interface name; write at most 15 characters, no '/', ':' or space",
             ),
+            ("-x", "invalid option '-x'; see simplevpn --help"),
+            ("show --json=x", "invalid option '--json=x'; see simplevpn --help"),
             ("--nonsense", "invalid option '--nonsense'; see simplevpn --help"),
         ];
         for (line, message) in table {

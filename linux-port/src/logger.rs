@@ -45,13 +45,16 @@ fn line(journal: bool, level: Level, message: &str) -> String {
         (false, Level::Warn) => "warning: ",
         (false, _) => "",
     };
-    let mut line = String::with_capacity(prefix.len() + message.len() + 1);
-    line.push_str(prefix);
-    for c in message.chars() {
-        // A message may quote what came from outside: it gets no line of its own.
+    [prefix, &one_line(message), "\n"].concat()
+}
+
+/// `text` with its control characters escaped: what it quotes from outside gets no line of its own,
+/// and no terminal obeys it.
+pub(crate) fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
         if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
     }
-    line.push('\n');
     line
 }
 

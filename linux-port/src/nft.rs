@@ -5,8 +5,10 @@
 //! kernel, and how a counter is read back. The netlink protocol of nftables is not spoken.
 
 use core::fmt::{self, Write as _};
+use std::ffi::CStr;
 use std::io::{self, Write as _};
-use std::process::{Command, Output, Stdio};
+
+use crate::program::{Caught, Ended, Program};
 
 /// Why the firewall is not as it should be.
 #[derive(Debug)]
@@ -174,47 +176,35 @@ pub fn fill(table: &str, sets: &[Set]) -> Result<(), Error> {
 /// # Errors
 /// When `nft` is missing.
 pub fn count(table: &str, counter: &str) -> Result<Option<Count>, Error> {
-    let output = run(&["list", "counter", "inet", table, counter], "")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let mut words = text.split_whitespace();
+    let ended = run(&["list", "counter", "inet", table, counter], "", Caught::Stdout)?;
+    let text = ended.unwrap_or_default();
+    let mut words = text.split_ascii_whitespace();
     let mut after = |word| words.find(|w| *w == word).and_then(|_| words.next()?.parse().ok());
     Ok(after("packets").and_then(|packets| after("bytes").map(|bytes| Count { packets, bytes })))
 }
 
 fn apply(text: &str) -> Result<(), Error> {
-    let output = run(&["-f", "-"], text)?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let words = String::from_utf8_lossy(&output.stderr).trim().to_string();
-    Err(Error::Refused(if words.is_empty() { output.status.to_string() } else { words }))
+    run(&["-f", "-"], text, Caught::Stderr)?.map(drop).map_err(Error::Refused)
 }
 
-fn run(arguments: &[&str], input: &str) -> Result<Output, Error> {
-    for program in ["nft", "/usr/sbin/nft", "/sbin/nft"] {
-        match spawn(program, arguments, input) {
+fn run(arguments: &[&str], input: &str, caught: Caught) -> Result<Ended, Error> {
+    for program in [c"nft", c"/usr/sbin/nft", c"/sbin/nft"] {
+        match run_at(program, arguments, input, caught) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             // Of a search path with a directory that is closed to us this says nothing.
-            Err(e) if e.kind() == io::ErrorKind::PermissionDenied && program == "nft" => {}
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied && program == c"nft" => {}
             result => return result.map_err(Error::Run),
         }
     }
     Err(Error::Missing)
 }
 
-fn spawn(program: &str, arguments: &[&str], input: &str) -> io::Result<Output> {
-    let mut child = Command::new(program)
-        .args(arguments)
-        .env("LC_ALL", "C")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    if let Some(mut pipe) = child.stdin.take() {
-        // An nft that ends before it has read everything says why itself.
-        let _ = pipe.write_all(input.as_bytes());
-    }
-    child.wait_with_output()
+fn run_at(path: &CStr, arguments: &[&str], input: &str, caught: Caught) -> io::Result<Ended> {
+    let (program, mut pipe) = Program::start(path, arguments, caught)?;
+    // An nft that ends before it has read everything says why itself.
+    let _ = pipe.write_all(input.as_bytes());
+    drop(pipe);
+    program.wait()
 }
 
 #[cfg(test)]

@@ -73,11 +73,13 @@ impl<'s, 'a> Options<'s, 'a> {
         read: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
         let value = self.one(name)?;
-        let read = read(value.text);
-        read.map_err(|wrong| {
-            report.error(value.line, format!("{name} {} {wrong}", shown(value.text)))
-        })
-        .ok()
+        match read(value.text) {
+            Ok(read) => Some(read),
+            Err(wrong) => {
+                refused(name, value, &wrong, report);
+                None
+            }
+        }
     }
 
     /// As [`Options::get`], for a value that no message may show.
@@ -88,7 +90,13 @@ impl<'s, 'a> Options<'s, 'a> {
         read: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
         let value = self.one(name)?;
-        read(value.text).map_err(|wrong| report.error(value.line, format!("{name} {wrong}"))).ok()
+        match read(value.text) {
+            Ok(read) => Some(read),
+            Err(wrong) => {
+                report.error(value.line, format!("{name} {wrong}"));
+                None
+            }
+        }
     }
 
     /// The values of a list with their lines; reports each that `read` refuses.
@@ -102,9 +110,7 @@ impl<'s, 'a> Options<'s, 'a> {
         for value in self.many(name) {
             match read(value.text) {
                 Ok(read) => list.push((read, value.line)),
-                Err(wrong) => {
-                    report.error(value.line, format!("{name} {} {wrong}", shown(value.text)));
-                }
+                Err(wrong) => refused(name, value, &wrong, report),
             }
         }
         list
@@ -112,11 +118,15 @@ impl<'s, 'a> Options<'s, 'a> {
 
     /// Reports the option, if it is there, with `why` it cannot be.
     pub(super) fn refuse(&self, name: &str, why: &str, report: &mut Report) {
-        let mut entries = self.section.entries.iter();
-        if let Some(entry) = entries.find(|e| *e.name == *name && !e.value.is_empty()) {
-            report.error(entry.line, format!("{name} {why}"));
+        if let Some(value) = self.one(name) {
+            report.error(value.line, format!("{name} {why}"));
         }
     }
+}
+
+/// Reports what is wrong with the value of an option.
+fn refused(name: &str, value: Value<'_>, wrong: &str, report: &mut Report) {
+    report.error(value.line, format!("{name} {} {wrong}", shown(value.text)));
 }
 
 fn check_form(entry: &Entry<'_>, is_list: bool, earlier: Option<&Entry<'_>>, report: &mut Report) {

@@ -186,14 +186,12 @@ fn offsets(
 ) -> (u32, u128) {
     let offset = options.get("offset", report, value::offset).unwrap_or(0);
     let offset6 = options.get("offset6", report, value::offset6).unwrap_or(0);
-    let of_family = |ipv6: bool| {
-        allowed_ips.iter().map(|(prefix, _)| *prefix).filter(move |p| is_ipv6(*p) == ipv6)
-    };
-    if let Some(value) = options.one("offset").filter(|_| offset != 0) {
-        check_offset("offset", value, offset.into(), of_family(false), report);
-    }
-    if let Some(value) = options.one("offset6").filter(|_| offset6 != 0) {
-        check_offset("offset6", value, offset6, of_family(true), report);
+    for (name, offset, ipv6) in [("offset", offset.into(), false), ("offset6", offset6, true)] {
+        if let Some(value) = options.one(name).filter(|_| offset != 0) {
+            let prefixes = allowed_ips.iter().map(|(prefix, _)| *prefix);
+            let prefixes: Vec<IpCidr> = prefixes.filter(|p| is_ipv6(*p) == ipv6).collect();
+            check_offset(name, value, offset, &prefixes, report);
+        }
     }
     (offset, offset6)
 }
@@ -203,13 +201,11 @@ fn check_offset(
     name: &str,
     value: Value<'_>,
     offset: u128,
-    prefixes: impl Iterator<Item = IpCidr>,
+    prefixes: &[IpCidr],
     report: &mut Report,
 ) {
     let shown = format!("{name} {}", value::shown(value.text));
-    let mut any = false;
-    for prefix in prefixes {
-        any = true;
+    for prefix in prefixes.iter().copied() {
         let (first, last) = range(prefix);
         let space = if is_ipv6(prefix) { u128::MAX } else { u32::MAX.into() };
         let wrong = if prefix.prefix_len() == 0 {
@@ -236,7 +232,7 @@ fn check_offset(
         };
         report.error(value.line, format!("{shown} {wrong}"));
     }
-    if !any {
+    if prefixes.is_empty() {
         let family = if name == "offset" { "IPv4" } else { "IPv6" };
         report.error(
             value.line,

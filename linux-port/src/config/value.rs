@@ -9,6 +9,7 @@ use smoltcp::wire::IpCidr;
 
 use super::model::Host;
 use super::prefix;
+use crate::logger;
 
 /// A value as a message may show it: quoted, without control characters, and not if it is so long
 /// that it may be a key in the wrong place.
@@ -18,15 +19,17 @@ pub(super) fn shown(value: &str) -> String {
     if count > 24 && !address_like {
         return format!("(of {count} characters)");
     }
-    format!("'{}'", value.escape_debug())
+    format!("'{}'", logger::one_line(value))
 }
 
 /// A UCI boolean.
 pub(super) fn boolean(text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "on" | "true" | "yes" | "enabled" => Ok(true),
-        "0" | "off" | "false" | "no" | "disabled" => Ok(false),
-        _ => Err("is not a boolean; write '1' or '0'".to_owned()),
+    if ["1", "on", "true", "yes", "enabled"].contains(&text) {
+        Ok(true)
+    } else if ["0", "off", "false", "no", "disabled"].contains(&text) {
+        Ok(false)
+    } else {
+        Err("is not a boolean; write '1' or '0'".to_owned())
     }
 }
 
@@ -57,11 +60,20 @@ pub(super) fn port(text: &str) -> Result<u16, String> {
 
 /// One of `choices` by its name.
 pub(super) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
-    let found = choices.iter().find(|(name, _)| *name == text);
-    found.map(|(_, choice)| *choice).ok_or_else(|| {
-        let names: Vec<_> = choices.iter().map(|(name, _)| format!("'{name}'")).collect();
-        format!("is not known; write one of {}", names.join(", "))
-    })
+    match choices.iter().find(|(name, _)| *name == text) {
+        Some((_, choice)) => Ok(*choice),
+        None => Err(none_of(&mut choices.iter().map(|(name, _)| *name))),
+    }
+}
+
+fn none_of(names: &mut dyn Iterator<Item = &str>) -> String {
+    let mut message = "is not known; write one of ".to_owned();
+    for (position, name) in names.enumerate() {
+        message.push_str(if position == 0 { "'" } else { ", '" });
+        message.push_str(name);
+        message.push('\'');
+    }
+    message
 }
 
 /// An address with a prefix length; without one it is the address alone.
