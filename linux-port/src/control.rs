@@ -20,12 +20,12 @@ use nix::sys::stat::{Mode, fchmod};
 
 use crate::clock;
 
-/// Where control sockets are: `$SIMPLEVPN_RUN_DIR`, or `/run/simplevpn`.
+/// Where control sockets are: `$SIMPLEVPN_RUN_DIR`, or `/var/run/simplevpn`, which OpenWrt, too, has in memory.
 #[must_use]
 pub fn run_dir() -> PathBuf {
     std::env::var_os("SIMPLEVPN_RUN_DIR")
         .filter(|dir| !dir.is_empty())
-        .map_or_else(|| PathBuf::from("/run/simplevpn"), PathBuf::from)
+        .map_or_else(|| PathBuf::from("/var/run/simplevpn"), PathBuf::from)
 }
 
 /// What a client may ask for.

@@ -18,6 +18,7 @@ pub mod netlink;
 pub(crate) mod netns;
 pub mod nft;
 pub mod outer_socket;
+mod pages;
 pub mod privileges;
 pub mod resolver;
 pub mod send_drops;

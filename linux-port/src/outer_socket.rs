@@ -176,22 +176,20 @@ impl OuterSocket {
     /// 0 where the kernel does not tell.
     #[must_use]
     pub fn overflows(&self) -> u64 {
-        /// linux/socket.h and linux/sock_diag.h
-        const SO_MEMINFO: i32 = 55;
-        const SK_MEMINFO_DROPS: usize = 8;
-        let mut info = [0u32; SK_MEMINFO_DROPS + 1];
+        const DROPS: usize = libc::SK_MEMINFO_DROPS as usize;
+        let mut info = [0u32; DROPS + 1];
         let mut len = size_of_val(&info) as libc::socklen_t;
         // SAFETY: `info` has room for the `len` bytes that the kernel may write.
         let result = unsafe {
             libc::getsockopt(
                 self.fd.as_raw_fd(),
                 libc::SOL_SOCKET,
-                SO_MEMINFO,
+                libc::SO_MEMINFO,
                 info.as_mut_ptr().cast(),
                 &raw mut len,
             )
         };
-        if result == 0 { u64::from(info[SK_MEMINFO_DROPS]) } else { 0 }
+        if result == 0 { u64::from(info[DROPS]) } else { 0 }
     }
 }
 

@@ -642,6 +642,50 @@ fn keys_and_spis_are_compared_across_interfaces() {
     assert_eq!(errors[0], "f:33: spi_in '0x1001' is also on line 11; each SA needs its own");
 }
 
+/// `good()` beside a LAN of netifd's, which begins on line 23.
+fn with_lan(options: &[&str]) -> String {
+    let lan = "config interface 'lan'\n\toption proto 'static'";
+    format!("{}{lan}\n\t{}\n", good(), options.join("\n\t"))
+}
+
+#[test]
+fn a_peer_may_not_cover_a_network_of_this_machine() {
+    let covers = |peer: &str, lan: &str, line: u32| {
+        format!(
+            "f:9: allowed_ips '{peer}' covers '{lan}' of interface 'lan' on line {line}, which \
+             could not be reached any more; give the peer an offset, or longer prefixes"
+        )
+    };
+    let wide = with_lan(&["option ipaddr '10.1.3.1'", "option netmask '255.255.255.0'"]);
+    assert_eq!(errors(&wide), [covers("10.1.0.0/16", "10.1.3.0/24", 25)]);
+    let same = with_lan(&["list ipaddr '192.168.1.1/24'", "list ipaddr '10.1.0.1/16'"]);
+    assert_eq!(errors(&same), [covers("10.1.0.0/16", "10.1.0.0/16", 26)]);
+    let ipv6 = with_lan(&["option ip6addr 'fd01::1/64'"]);
+    let ipv6 = ipv6.replace("10.1.0.0/16", "fd01::/48");
+    assert_eq!(errors(&ipv6), [covers("fd01::/48", "fd01::/64", 25)]);
+
+    for fine in [
+        // Part of a network: the same-subnet case.
+        "option ipaddr '10.1.0.1/15'",
+        "option ipaddr '10.1.3.1'",
+        "option ipaddr '10.1.3.1/24'\n\toption auto '0'",
+        "option ipaddr '10.1.3.1/24'\n\toption disabled '1'",
+        "option ipaddr 'nonsense/24'",
+        "option ipaddr '127.0.0.1/8'",
+    ] {
+        accepted(&with_lan(&[fine]));
+    }
+    let lan = ["option ipaddr '10.1.3.1/24'"];
+    let kept_out =
+        with_lan(&lan).replace("'10.1.0.0/16'\n", "'10.1.0.0/16'\n\toption offset '0.9.0.0'\n");
+    accepted(&kept_out);
+    let not_led = with_lan(&lan)
+        .replace("'10.1.0.0/16'\n", "'10.1.0.0/16'\n\toption route_allowed_ips '0'\n");
+    accepted(&not_led);
+    accepted(&with_lan(&lan).replace("steering 'auto'", "steering 'none'"));
+    accepted(&with_lan(&lan).replace("10.1.0.0/16", "0.0.0.0/0"));
+}
+
 #[test]
 fn unknown_options() {
     check(&[

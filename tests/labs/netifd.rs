@@ -45,7 +45,8 @@ fn addresses_and_main_routes_are_netifds() {
     let third = Peer::new("c", &Keys::pair().0).at("192.0.2.3").allowed("10.3.0.0/24");
     a.reloads(&of_a.clone().option("mtu", "1400").address("10.78.0.1/24").peer(third));
     assert!(eventually(|| netifd.messages().len() == 2), "{:?}", netifd.messages());
-    assert!(eventually(|| sites.a.run("ip route get 10.3.0.9").contains("vpn0")));
+    let led = || sites.a.attempt("ip route get 10.3.0.9").stdout.contains("vpn0");
+    assert!(eventually(led));
     assert!(sites.a.run("ip addr show dev vpn0").contains("10.78.0.1/24"));
     a.reloads(&of_a);
     assert!(eventually(|| netifd.messages().len() == 3), "{:?}", netifd.messages());
@@ -180,6 +181,35 @@ fn errors_at_the_start_are_told() {
     let (status, message, _) = ends(&vpn.clone().option("tunlink", "wan"), "");
     assert_eq!(status, Some(1));
     assert!(message.contains("tunlink 'wan' is netifd's name for an interface"), "{message}");
+}
+
+/// netifd crashes: its daemon ends, so that the next netifd can start one, and stays closed.
+#[test]
+fn a_daemon_does_not_outlive_who_started_it() {
+    let lab = Lab::new();
+    let [a] = lab.hosts(["a"]);
+    let netifd = a.has_netifd();
+    let peer = Peer::new("b", &Keys::pair().0).at("192.0.2.2").allowed("10.3.0.0/24");
+    let vpn = Vpn::new().peer(peer);
+    assert!(netifd.starts(&vpn).stops().success());
+    let simplevpn = a.simplevpn("");
+    let mut parent = a.command("sh");
+    for (name, value) in simplevpn.get_envs() {
+        parent.env(name, value.unwrap_or_default());
+    }
+    let (program, config) = (simplevpn.get_program().display(), a.dir().join("network"));
+    let script = format!("{program} run --netifd {} vpn0 & wait", config.display());
+    let mut parent = parent.arg("-c").arg(script).spawn().unwrap();
+    let served = || a.simplevpn_says("show vpn0").success;
+    assert!(eventually(served));
+    process::kill(&mut parent);
+    let ended = eventually(|| !served());
+    if !ended {
+        a.simplevpn_says("down vpn0");
+    }
+    assert!(ended, "it is still there");
+    assert!(a.run("ip route show table all").contains("unreachable 10.3.0.0/24"));
+    assert!(netifd.starts(&vpn).stops().success());
 }
 
 ///  a ==ESP== b: somebody deletes the device

@@ -26,7 +26,6 @@ const KNOWN: Known = Known {
         "state_dir",
         "fwmark",
         "tunlink",
-        "zone",
     ],
     lists: &["addresses", "pool"],
     // netifd's, fw4's and LuCI's.
@@ -42,6 +41,7 @@ const KNOWN: Known = Known {
         "ip6table",
         "delegate",
         "force_link",
+        "zone",
         "device",
         "ifname",
         "ipv6",

@@ -2,11 +2,12 @@
 //!
 //! [`uci`] reads the grammar; `options` finds the options of a section; `value` reads their
 //! values; `interface`, `peer` and `manual` read the three kinds of settings; `check` looks at
-//! what concerns several peers at once. The result is [`model`]. Nothing here talks to the
+//! what concerns several peers at once, `connected` at what concerns the machine's own networks. The result is [`model`]. Nothing here talks to the
 //! kernel: what needs to know the machine's addresses or routes is checked when the interface
 //! comes up.
 
 mod check;
+mod connected;
 mod diagnostic;
 mod interface;
 mod manual;
@@ -184,6 +185,7 @@ fn read_sections(
     }
     check_names(sections, only, report);
     let mut peers = peers_by_interface(sections, only, report);
+    let connected = connected::read(sections);
     let mut others = report.silent();
     let mut found = Vec::new();
     for section in sections.iter().filter(|section| is_ours(section)) {
@@ -192,6 +194,7 @@ fn read_sections(
         let report = if concerned(name) { &mut *report } else { &mut others };
         if let Some(read) = interface::read(section, &peers, report) {
             check::within_interface(&read, report);
+            connected::check(&read, &connected, report);
             found.push(read);
         }
     }

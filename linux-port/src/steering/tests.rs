@@ -14,6 +14,7 @@ use crate::config::model::{Encap, Endpoint, Fwmark, Host, Keying, ManualKeys, Pe
 use crate::netns::{Neighbour, Scratch, sh, try_sh, within};
 
 mod firewall;
+mod netifd;
 mod source;
 
 const MARK: u32 = 0x5300_0000;
