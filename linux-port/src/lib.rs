@@ -20,6 +20,7 @@ pub mod nft;
 pub mod outer_socket;
 mod pages;
 pub mod privileges;
+mod program;
 pub mod resolver;
 pub mod send_drops;
 pub mod sequence_state;

@@ -12,7 +12,6 @@
 use core::net::IpAddr;
 use core::time::Duration;
 use std::io::{self, Read};
-use std::process::{Child, Command, Stdio};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use simplevpn_core::Instant;
@@ -21,6 +20,7 @@ use smoltcp::wire::IpCidr;
 use crate::clock;
 use crate::json::Json;
 use crate::netlink::Family;
+use crate::program::Program;
 
 /// How long `ubus` may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -201,7 +201,7 @@ impl Announcer {
 
 /// A `ubus` that runs. Dropping it ends it.
 struct Call {
-    child: Child,
+    ubus: Program,
     message: String,
     next_poll: Instant,
     deadline: Instant,
@@ -214,29 +214,27 @@ impl Call {
         now: Instant,
         patience: Duration,
     ) -> Result<Call, String> {
-        let mut command = Command::new("ubus");
-        command.args(["call", &format!("network.interface.{interface}"), "notify_proto", &message]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let child = command.spawn().map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => "the program ubus is missing; --netifd is for \
-                                        OpenWrt, leave it out elsewhere"
-                .to_owned(),
-            _ => format!("running ubus: {error}"),
-        })?;
-        if let Some(words) = &child.stderr {
-            // Never waited for: what it has said when it ends is enough.
-            let _ = fcntl(words, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
-        }
+        let object = format!("network.interface.{interface}");
+        let mut ubus = Program::start("ubus", &["call", &object, "notify_proto", &message])
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => "the program ubus is missing; --netifd is for \
+                                            OpenWrt, leave it out elsewhere"
+                    .to_owned(),
+                _ => format!("running ubus: {error}"),
+            })?;
+        ubus.input = None;
+        // Never waited for: what it has said when it ends is enough.
+        let _ = fcntl(&ubus.output, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
         let (next_poll, deadline) = (now.saturating_add(POLL), now.saturating_add(patience));
-        Ok(Call { child, message, next_poll, deadline })
+        Ok(Call { ubus, message, next_poll, deadline })
     }
 
     /// Whether it has ended, and how; it is ended when it takes too long.
     fn poll(&mut self, now: Instant) -> Option<Result<(), String>> {
         self.next_poll = now.saturating_add(POLL);
-        match self.child.try_wait() {
-            Ok(Some(status)) if status.success() => Some(Ok(())),
-            Ok(Some(status)) => Some(Err(format!("ubus: {}", self.words(&status.to_string())))),
+        match self.ubus.try_wait() {
+            Ok(Some(Ok(()))) => Some(Ok(())),
+            Ok(Some(Err(how))) => Some(Err(format!("ubus: {}", self.words(&how)))),
             Ok(None) if now < self.deadline => None,
             Ok(None) => Some(Err("ubus does not end".to_owned())),
             Err(error) => Some(Err(format!("waiting for ubus: {error}"))),
@@ -244,21 +242,11 @@ impl Call {
     }
 
     /// What it complained about, or else `otherwise`.
-    fn words(&mut self, otherwise: &str) -> String {
+    fn words(&self, otherwise: &str) -> String {
         let mut bytes = Vec::new();
-        if let Some(stderr) = &mut self.child.stderr {
-            let _ = stderr.take(500).read_to_end(&mut bytes);
-        }
+        let _ = (&self.ubus.output).take(500).read_to_end(&mut bytes);
         let words = String::from_utf8_lossy(&bytes).trim().to_owned();
         if words.is_empty() { otherwise.to_owned() } else { words }
-    }
-}
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        // Both do nothing to one that was waited for.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

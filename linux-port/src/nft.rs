@@ -5,8 +5,9 @@
 //! kernel, and how a counter is read back. The netlink protocol of nftables is not spoken.
 
 use core::fmt::{self, Write as _};
-use std::io::{self, Write as _};
-use std::process::{Command, Output, Stdio};
+use std::io::{self, Read as _, Write as _};
+
+use crate::program::{Ended, Program};
 
 /// Why the firewall is not as it should be.
 #[derive(Debug)]
@@ -174,23 +175,20 @@ pub fn fill(table: &str, sets: &[Set]) -> Result<(), Error> {
 /// # Errors
 /// When `nft` is missing.
 pub fn count(table: &str, counter: &str) -> Result<Option<Count>, Error> {
-    let output = run(&["list", "counter", "inet", table, counter], "")?;
-    let text = String::from_utf8_lossy(&output.stdout);
+    let (text, _) = run(&["list", "counter", "inet", table, counter], "")?;
     let mut words = text.split_whitespace();
     let mut after = |word| words.find(|w| *w == word).and_then(|_| words.next()?.parse().ok());
     Ok(after("packets").and_then(|packets| after("bytes").map(|bytes| Count { packets, bytes })))
 }
 
 fn apply(text: &str) -> Result<(), Error> {
-    let output = run(&["-f", "-"], text)?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let words = String::from_utf8_lossy(&output.stderr).trim().to_string();
-    Err(Error::Refused(if words.is_empty() { output.status.to_string() } else { words }))
+    let (words, ended) = run(&["-f", "-"], text)?;
+    let words = words.trim();
+    ended.map_err(|how| Error::Refused(if words.is_empty() { how } else { words.to_owned() }))
 }
 
-fn run(arguments: &[&str], input: &str) -> Result<Output, Error> {
+/// What `nft` says, and how it ends.
+fn run(arguments: &[&str], input: &str) -> Result<(String, Ended), Error> {
     for program in ["nft", "/usr/sbin/nft", "/sbin/nft"] {
         match spawn(program, arguments, input) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -202,19 +200,15 @@ fn run(arguments: &[&str], input: &str) -> Result<Output, Error> {
     Err(Error::Missing)
 }
 
-fn spawn(program: &str, arguments: &[&str], input: &str) -> io::Result<Output> {
-    let mut child = Command::new(program)
-        .args(arguments)
-        .env("LC_ALL", "C")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    if let Some(mut pipe) = child.stdin.take() {
+fn spawn(program: &str, arguments: &[&str], input: &str) -> io::Result<(String, Ended)> {
+    let mut program = Program::start(program, arguments)?;
+    if let Some(mut pipe) = program.input.take() {
         // An nft that ends before it has read everything says why itself.
         let _ = pipe.write_all(input.as_bytes());
     }
-    child.wait_with_output()
+    let mut said = Vec::new();
+    program.output.read_to_end(&mut said)?;
+    Ok((String::from_utf8_lossy(&said).into_owned(), program.wait()?))
 }
 
 #[cfg(test)]
