@@ -27,6 +27,7 @@ pub mod send_drops;
 pub mod sequence_state;
 mod sockaddr;
 mod socket_option;
+mod sorted;
 pub mod status;
 pub mod steering;
 #[cfg(test)]

@@ -14,7 +14,6 @@ mod surroundings;
 
 use core::fmt;
 use core::time::Duration;
-use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
@@ -213,9 +212,9 @@ fn load(settings: &Settings) -> Result<Vec<Interface>, Error> {
         }
         interface.tunlink = tunlink.clone().or(interface.tunlink.take());
     }
-    let mut ports: HashMap<u16, &str> = HashMap::new();
-    for Interface { name, nat_port, .. } in &interfaces {
-        if let Some(other) = ports.insert(*nat_port, name) {
+    for (at, Interface { name, nat_port, .. }) in interfaces.iter().enumerate() {
+        let before = interfaces[..at].iter().find(|other| other.nat_port == *nat_port);
+        if let Some(Interface { name: other, .. }) = before {
             return Err(Error::Failure(format!(
                 "{}: {other} and {name} both have nat_port {nat_port}; give one of them another, \
                  and its peers the same as endpoint_nat_port",

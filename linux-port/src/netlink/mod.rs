@@ -20,6 +20,7 @@ use smoltcp::wire::IpCidr;
 
 pub use types::{Family, Link, Route, Rule, Target, Way, network};
 
+use crate::sorted;
 use message::{Message, Request, attributes, number::*, read_address, read_u8, read_u32};
 
 /// Who made a route or rule (`ip route show proto 50`): the number of ESP among IP protocols.
@@ -148,7 +149,7 @@ impl Netlink {
     /// # Errors
     /// When the kernel refuses the question.
     pub fn connected(&mut self, except: Option<u32>) -> Result<Vec<IpCidr>, Error> {
-        let mut prefixes: Vec<IpCidr> = self
+        let prefixes = self
             .addresses()?
             .into_iter()
             .filter(|(index, address)| {
@@ -156,11 +157,8 @@ impl Netlink {
                 let link_local = matches!(local, IpAddr::V6(a) if a.is_unicast_link_local());
                 Some(*index) != except && !local.is_loopback() && !link_local
             })
-            .map(|(_, address)| network(&address))
-            .collect();
-        prefixes.sort();
-        prefixes.dedup();
-        Ok(prefixes)
+            .map(|(_, address)| network(&address));
+        Ok(sorted::set(prefixes))
     }
 
     /// Gives a device an address.
