@@ -237,11 +237,10 @@ fn peers_by_interface<'s, 'a>(
     only: Option<&str>,
     report: &mut Report,
 ) -> SortedMap<&'s str, Vec<&'s Section<'a>>> {
-    let mut peers: SortedMap<&str, Vec<&Section<'_>>> = sections
-        .iter()
-        .filter(|section| is_ours(section))
-        .filter_map(|section| Some((section.name.as_deref()?, Vec::new())))
-        .collect();
+    let mut peers = SortedMap::new();
+    for name in sections.iter().filter(|s| is_ours(s)).filter_map(|s| s.name.as_deref()) {
+        peers.insert(name, Vec::new());
+    }
     for section in sections {
         let Some(name) = section.kind.strip_prefix(PEER_PREFIX) else { continue };
         match peers.get_mut(name) {

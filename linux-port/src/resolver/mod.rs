@@ -153,7 +153,10 @@ impl Resolver {
     pub fn new(settings: Settings) -> io::Result<Resolver> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let text = settings.memory.as_ref().and_then(|path| fs::read_to_string(path).ok());
-        let memory = text.unwrap_or_default().lines().filter_map(recall).collect();
+        let mut memory = SortedMap::new();
+        for (name, addresses) in text.unwrap_or_default().lines().filter_map(recall) {
+            memory.insert(name, addresses);
+        }
         Ok(Resolver { settings, epoll, names: SortedMap::new(), events: Vec::new(), memory })
     }
 
