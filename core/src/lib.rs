@@ -21,11 +21,12 @@
 //! | [`ecn`] | traffic class and congestion marks across the tunnel (RFC 6040) |
 //! | [`sad`] | which SA: inbound ones by SPI, in O(1) |
 //! | [`esp`] | one packet, one SA: sequence numbers, anti-replay window, padding, AEAD |
-//! | [`crypto`] | the AEADs: ChaCha20-Poly1305, AES-GCM |
+//! | [`crypto`] | the AEADs: ChaCha20-Poly1305, AES-GCM; what IKE needs beside them |
 //! | [`path`] | where it travels: raw ESP or UDP |
 //! | [`outer`] | the outer headers, for those who have no IP stack to build them |
 //! | [`wire`] | views over bytes: ESP, port 4500, IP |
 //! | [`opener`] | **inbound half**: from the wire to the host |
+//! | [`ike`] | IKEv2 (RFC 7296): where the keys come from |
 //! | [`counters`] | every reason to drop a packet, by name |
 //! | [`time`] | milliseconds, as the caller tells them |
 //!
@@ -134,6 +135,7 @@ pub mod ecn;
 pub mod esp;
 pub mod fragment;
 pub mod icmp;
+pub mod ike;
 mod inner;
 pub mod offset;
 pub mod opener;

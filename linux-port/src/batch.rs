@@ -12,6 +12,7 @@ use simplevpn_core::Transmit;
 use simplevpn_core::packet::{HEADROOM, PacketBuf, TAILROOM};
 
 use crate::cmsg::{Control, Reception};
+use crate::pages::Pages;
 use crate::send_drops::{SendDrop, SendDrops, is_remote};
 use crate::sockaddr::SockAddr;
 use crate::socket_option;
@@ -24,7 +25,7 @@ pub const MAX_PACKET: usize = 65_535;
 /// Memory that no packet has touched yet is only reserved, not used.
 #[derive(Debug)]
 pub struct Slots {
-    bytes: Box<[u8]>,
+    bytes: Pages,
     stride: usize,
 }
 
@@ -35,7 +36,7 @@ impl Slots {
         let stride = (HEADROOM + capacity + TAILROOM).next_multiple_of(64);
         // Slots a multiple of a page apart would compete for the same few cache lines.
         let stride = if stride.is_multiple_of(4096) { stride + 64 } else { stride };
-        Slots { bytes: vec![0; stride * count].into_boxed_slice(), stride }
+        Slots { bytes: Pages::new(stride * count), stride }
     }
 
     /// How many slots there are.
@@ -104,6 +105,12 @@ impl ReceiveBatch {
             controls: vec![Control::new(); count].into_boxed_slice(),
             received: 0,
         }
+    }
+
+    /// How many datagrams it has room for.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.headers.len()
     }
 
     /// Receives what is there, replacing the previous batch, and returns the number of datagrams.
@@ -272,6 +279,12 @@ impl SendQueue {
         }
     }
 
+    /// How many packets it has room for.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.headers.len()
+    }
+
     /// Whether no packet waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -318,6 +331,12 @@ impl SendQueue {
                 // The error may be an older packet's, told by ICMP: only a second refusal is this
                 // packet's own.
                 Some(code) if !retried && is_remote(code) => retried = true,
+                // Kernels before 3.13 do not know the traffic class of a single packet, and some
+                // emulators garble it: better none than no packet.
+                Some(libc::EINVAL) if message.outgoing.traffic_class != 0 => {
+                    message.outgoing.traffic_class = 0;
+                    message.write_control();
+                }
                 // The wanted source may have gone away: better any other than none.
                 Some(libc::EINVAL | libc::EADDRNOTAVAIL | libc::ENETUNREACH)
                     if message.outgoing.from.is_some() =>

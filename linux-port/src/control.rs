@@ -5,7 +5,6 @@
 //! one that was killed is replaced and a second one for the same interface is refused.
 
 use core::time::Duration;
-use std::collections::VecDeque;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -20,12 +19,13 @@ use nix::sys::stat::{Mode, fchmod};
 
 use crate::clock;
 
-/// Where control sockets are: `$SIMPLEVPN_RUN_DIR`, or `/run/simplevpn`.
+/// Where control sockets are: `$SIMPLEVPN_RUN_DIR`, or `/var/run/simplevpn`, which is in memory on
+/// OpenWrt, too.
 #[must_use]
 pub fn run_dir() -> PathBuf {
     std::env::var_os("SIMPLEVPN_RUN_DIR")
         .filter(|dir| !dir.is_empty())
-        .map_or_else(|| PathBuf::from("/run/simplevpn"), PathBuf::from)
+        .map_or_else(|| PathBuf::from("/var/run/simplevpn"), PathBuf::from)
 }
 
 /// What a client may ask for.
@@ -83,7 +83,7 @@ pub struct ControlServer {
     // Gathers the listener and its clients in one descriptor.
     epoll: Epoll,
     listener: UnixListener,
-    clients: VecDeque<Client>,
+    clients: Vec<Client>,
     next_token: u64,
     path: PathBuf,
 }
@@ -114,7 +114,7 @@ impl ControlServer {
         Ok(ControlServer {
             epoll,
             listener,
-            clients: VecDeque::with_capacity(CLIENTS),
+            clients: Vec::new(),
             next_token: LISTENER + 1,
             path,
             _claim: claim,
@@ -157,14 +157,14 @@ impl ControlServer {
             return;
         }
         if self.clients.len() >= CLIENTS {
-            self.clients.pop_front();
+            self.clients.remove(0);
         }
         let token = self.next_token;
         self.next_token += 1;
         if self.epoll.add(&stream, EpollEvent::new(EpollFlags::EPOLLIN, token)).is_ok() {
             let (line, answer) = (Vec::new(), Vec::new());
             let state = State::Asking;
-            self.clients.push_back(Client { token, stream, line, answer, written: 0, state });
+            self.clients.push(Client { token, stream, line, answer, written: 0, state });
         }
     }
 
@@ -394,7 +394,7 @@ pub fn interfaces(dir: &Path) -> io::Result<Vec<String>> {
             found.push(interface.to_owned());
         }
     }
-    found.sort();
+    found.sort_unstable();
     Ok(found)
 }
 

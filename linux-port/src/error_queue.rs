@@ -11,6 +11,11 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use crate::cmsg::{self, Control};
 use crate::sockaddr::SockAddr;
 
+/// Type and code of ICMP's "fragmentation needed" (RFC 792).
+const FRAGMENTATION_NEEDED: (u8, u8) = (3, 4);
+/// Type of ICMPv6's "packet too big" (RFC 4443 §3.2).
+const PACKET_TOO_BIG: u8 = 2;
+
 /// An error about a packet that was sent to `to`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PathError {
@@ -74,7 +79,7 @@ fn parse(to: SocketAddr, quoted: &[u8], control: &[u8]) -> Option<PathError> {
             || (level, kind) == (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)
     })?;
     let errno = i32::from_ne_bytes(*error.first_chunk()?);
-    let origin = *error.get(4)?;
+    let [origin, kind, code] = *error.get(4..)?.first_chunk()?;
     let info = u32::from_ne_bytes(*error.get(8..)?.first_chunk()?);
     let spi = match origin {
         libc::SO_EE_ORIGIN_LOCAL => None,
@@ -83,11 +88,18 @@ fn parse(to: SocketAddr, quoted: &[u8], control: &[u8]) -> Option<PathError> {
         }
         _ => return None,
     };
-    let what = match (errno, info) {
+    // By what ICMP itself calls it: EMSGSIZE is another number on MIPS, which emulators leave as
+    // it is here. Of the errors of this machine only this one comes with a number.
+    let too_big = match origin {
+        libc::SO_EE_ORIGIN_ICMP => (kind, code) == FRAGMENTATION_NEEDED,
+        libc::SO_EE_ORIGIN_ICMP6 => kind == PACKET_TOO_BIG,
+        _ => errno == libc::EMSGSIZE || info != 0,
+    };
+    let what = match (too_big, info) {
         // A router from before RFC 1191 that does not say its MTU.
-        (libc::EMSGSIZE, 0) => return None,
-        (libc::EMSGSIZE, mtu) => PathProblem::Mtu(mtu),
-        _ => PathProblem::Unreachable(errno),
+        (true, 0) => return None,
+        (true, mtu) => PathProblem::Mtu(mtu),
+        (false, _) => PathProblem::Unreachable(errno),
     };
     Some(PathError { to, spi, what })
 }
@@ -97,8 +109,9 @@ mod tests {
     use super::*;
 
     fn extended_error(errno: i32, origin: u8, info: u32) -> Control<256> {
+        let (kind, code) = FRAGMENTATION_NEEDED;
         let mut error = errno.to_ne_bytes().to_vec();
-        error.extend([origin, 3, 4, 0]);
+        error.extend([origin, kind, code, 0]);
         error.extend(info.to_ne_bytes());
         error.extend([0; 4]);
         let mut control = Control::new();
@@ -120,6 +133,22 @@ mod tests {
         for len in 0..cut - 8 {
             parse(to, &quoted, &control.as_slice()[..len]);
         }
+    }
+
+    #[test]
+    fn an_mtu_is_one_whatever_number_the_error_has() {
+        let to = "192.0.2.1:4500".parse().unwrap();
+        for origin in [libc::SO_EE_ORIGIN_ICMP, libc::SO_EE_ORIGIN_LOCAL] {
+            // EMSGSIZE of most architectures and of MIPS.
+            for errno in [90, 97] {
+                let control = extended_error(errno, origin, 1400);
+                let what = parse(to, &[0; 8], control.as_slice()).map(|error| error.what);
+                assert_eq!(what, Some(PathProblem::Mtu(1400)), "{origin}, {errno}");
+            }
+        }
+        let refused = extended_error(libc::ECONNREFUSED, libc::SO_EE_ORIGIN_LOCAL, 0);
+        let what = parse(to, &[0; 8], refused.as_slice()).map(|error| error.what);
+        assert_eq!(what, Some(PathProblem::Unreachable(libc::ECONNREFUSED)));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use ed25519_dalek::SigningKey;
+use simplevpn_core::crypto::sign::PrivateKey;
 use zeroize::Zeroizing;
 
 /// Length of every key here, in bytes.
@@ -60,7 +60,7 @@ pub fn generate() -> Result<Key, getrandom::Error> {
 /// The Ed25519 public key of a private key (RFC 8032 §5.1.5).
 #[must_use]
 pub fn public_key(private: &Key) -> [u8; KEY_LEN] {
-    SigningKey::from_bytes(private).verifying_key().to_bytes()
+    *PrivateKey::from_seed(private).public_key().as_bytes()
 }
 
 /// The base64 text of a key, with room for a line end.

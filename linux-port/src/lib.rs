@@ -1,6 +1,7 @@
 //! SimpleVPN on Linux: the parts of the `simplevpn` command.
 
 pub mod batch;
+pub mod capacity;
 pub mod cli;
 pub mod clock;
 mod cmsg;
@@ -18,6 +19,7 @@ pub mod netlink;
 pub(crate) mod netns;
 pub mod nft;
 pub mod outer_socket;
+mod pages;
 pub mod privileges;
 mod program;
 pub mod resolver;
@@ -25,6 +27,7 @@ pub mod send_drops;
 pub mod sequence_state;
 mod sockaddr;
 mod socket_option;
+mod sorted;
 pub mod status;
 pub mod steering;
 #[cfg(test)]

@@ -10,6 +10,7 @@ use simplevpn_core::packet::PacketBuf;
 use simplevpn_core::{Path, Transmit};
 
 use crate::batch::{Flush, Outgoing, ReceiveBatch, SendQueue, Slots};
+use crate::capacity;
 use crate::error_queue::{self, PathError};
 use crate::send_drops::{SendDrop, SendDrops};
 use crate::socket_option::{fragment, set_option};
@@ -52,9 +53,6 @@ pub struct Arrival<'a> {
     /// The packet.
     pub packet: PacketBuf<'a>,
 }
-
-/// How much may wait in the kernel to be received, in bytes.
-const RECEIVE_BUFFER: i32 = 2 << 20;
 
 /// linux/udp.h
 const UDP_NO_CHECK6_RX: i32 = 102;
@@ -124,8 +122,9 @@ impl OuterSocket {
                 }
             }
         }
-        if set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER).is_err() {
-            set(libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_BUFFER)?;
+        let room = capacity::receive_buffer(self.queue.capacity());
+        if set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, room).is_err() {
+            set(libc::SOL_SOCKET, libc::SO_RCVBUF, room)?;
         }
         Ok(())
     }
@@ -176,22 +175,20 @@ impl OuterSocket {
     /// 0 where the kernel does not tell.
     #[must_use]
     pub fn overflows(&self) -> u64 {
-        /// linux/socket.h and linux/sock_diag.h
-        const SO_MEMINFO: i32 = 55;
-        const SK_MEMINFO_DROPS: usize = 8;
-        let mut info = [0u32; SK_MEMINFO_DROPS + 1];
+        const DROPS: usize = libc::SK_MEMINFO_DROPS as usize;
+        let mut info = [0u32; DROPS + 1];
         let mut len = size_of_val(&info) as libc::socklen_t;
         // SAFETY: `info` has room for the `len` bytes that the kernel may write.
         let result = unsafe {
             libc::getsockopt(
                 self.fd.as_raw_fd(),
                 libc::SOL_SOCKET,
-                SO_MEMINFO,
+                libc::SO_MEMINFO,
                 info.as_mut_ptr().cast(),
                 &raw mut len,
             )
         };
-        if result == 0 { u64::from(info[SK_MEMINFO_DROPS]) } else { 0 }
+        if result == 0 { u64::from(info[DROPS]) } else { 0 }
     }
 }
 

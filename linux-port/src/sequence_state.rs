@@ -29,21 +29,20 @@
 //! someone who deletes or restores the state file: then, the keys have to be changed.
 
 mod store;
+mod thread;
 
 use core::fmt;
-use core::iter::once;
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use simplevpn_core::Instant;
 use simplevpn_core::crypto::SALT_LEN;
 
 use crate::config::model::ManualKeys;
-use store::{Direction, RecordId, Store};
+use crate::sorted::{self, SortedMap};
+use store::{Direction, RecordId, Records, Store};
+use thread::Thread;
 
 /// How many outbound numbers are reserved at a time.
 pub const BLOCK: u64 = 1 << 20;
@@ -102,13 +101,10 @@ pub struct Claimed {
 /// The state of all manually keyed peers whose `state_dir` is the same.
 #[derive(Debug)]
 pub struct SequenceState {
-    store: Arc<Store>,
     writer: Writer,
-    pairs: BTreeMap<PairId, Pair>,
-    /// The records of `pairs`.
-    in_use: BTreeSet<RecordId>,
+    pairs: SortedMap<PairId, Pair>,
     next_id: u32,
-    extended: VecDeque<(PairId, u64)>,
+    extended: Vec<(PairId, u64)>,
     marks_written: Option<Instant>,
     /// The last write's error; logged once while it stays the same.
     failed: Option<StateError>,
@@ -136,16 +132,13 @@ impl SequenceState {
     /// If `dir` is missing, not a directory, cannot be written, can be written by others, or lies
     /// in memory, where a power cut would erase it.
     pub fn open(dir: &Path) -> Result<Self, StateError> {
-        let store = Arc::new(Store::open(dir)?);
-        let writer = Writer::start(Arc::clone(&store))
+        let writer = Writer::start(Store::open(dir)?)
             .map_err(|error| StateError::new(dir, format!("cannot start its thread: {error}")))?;
         Ok(Self {
-            store,
             writer,
-            pairs: BTreeMap::new(),
-            in_use: BTreeSet::new(),
+            pairs: SortedMap::new(),
             next_id: 0,
-            extended: VecDeque::new(),
+            extended: Vec::new(),
             marks_written: None,
             failed: None,
         })
@@ -160,10 +153,10 @@ impl SequenceState {
     pub fn claim(&mut self, keys: &[&ManualKeys]) -> Result<Vec<Claimed>, StateError> {
         // What was released just now has to be on disk before it can be claimed again.
         self.flush();
-        let mut locked = BTreeSet::new();
+        let mut locked = Vec::new();
         let claimed = self.claim_all(keys, &mut locked);
         if claimed.is_err() {
-            locked.into_iter().for_each(|record| self.store.unlock(record));
+            locked.into_iter().for_each(|record| self.writer.shared.store.unlock(record));
         }
         claimed
     }
@@ -171,44 +164,44 @@ impl SequenceState {
     fn claim_all(
         &mut self,
         keys: &[&ManualKeys],
-        locked: &mut BTreeSet<RecordId>,
+        locked: &mut Vec<RecordId>,
     ) -> Result<Vec<Claimed>, StateError> {
-        let mut pairs = Vec::with_capacity(keys.len());
-        for keys in keys {
-            let pair = Pair::of(keys);
-            for record in [pair.outbound, pair.inbound] {
-                let ours = self.in_use.contains(&record) || locked.contains(&record);
-                if ours || !self.store.lock(record)? {
+        let store = &self.writer.shared.store;
+        let mut new: Vec<Pair> = keys.iter().map(|keys| Pair::of(keys)).collect();
+        // Every record of ours by its turn: whoever comes second cannot have it.
+        let all = self.pairs.values().chain(&new);
+        let all = sorted::set(all.flat_map(|pair| [pair.outbound, pair.inbound]).zip(0_usize..));
+        let mut turn = 2 * self.pairs.len();
+        for (pair, keys) in new.iter().zip(keys) {
+            for (record, spi) in [(pair.outbound, keys.spi_out), (pair.inbound, keys.spi_in)] {
+                let before = all.partition_point(|other| *other < (record, turn));
+                let ours = before > 0 && all[before - 1].0 == record;
+                if ours || !store.lock(record)? {
                     let what = format!(
-                        "the key of {} {:#x} is in use by another peer or another simplevpn; give \
-                         each SA its own key",
+                        "the key of {} {spi:#x} is in use by another peer or another simplevpn; \
+                         give each SA its own key",
                         record.direction.option(),
-                        if record.direction == Direction::In { keys.spi_in } else { keys.spi_out }
                     );
-                    return Err(self.store.error(what));
+                    return Err(store.error(what));
                 }
-                locked.insert(record);
+                locked.push(record);
+                turn += 1;
             }
-            pairs.push((pair, keys.spi_out));
         }
-        self.store.update(|records| {
-            for (pair, spi) in &mut pairs {
-                let start = records.get(&pair.outbound).copied().unwrap_or(1).max(1);
-                if start >= pair.limit {
-                    return Err(format!(
+        store.update(&mut |records| {
+            for (pair, keys) in new.iter_mut().zip(keys) {
+                pair.resume(records).ok_or_else(|| {
+                    let spi = keys.spi_out;
+                    format!(
                         "the sequence numbers of spi_out {spi:#x} are used up; give it a new key"
-                    ));
-                }
-                pair.next = start;
-                pair.end = start.saturating_add(BLOCK).min(pair.limit);
-                pair.mark = records.get(&pair.inbound).copied().unwrap_or(0);
-                pair.written_mark = pair.mark;
-                records.insert(pair.outbound, pair.end);
-                records.insert(pair.inbound, pair.mark);
+                    )
+                })?;
             }
+            let numbers = |pair: &Pair| [(pair.outbound, pair.end), (pair.inbound, pair.mark)];
+            records.extend(new.iter().flat_map(numbers));
             Ok(())
         })?;
-        Ok(pairs.into_iter().map(|(pair, _)| self.add(pair)).collect())
+        Ok(new.into_iter().map(|pair| self.add(pair)).collect())
     }
 
     fn add(&mut self, pair: Pair) -> Claimed {
@@ -216,7 +209,6 @@ impl SequenceState {
         self.next_id = self.next_id.wrapping_add(1);
         let outbound = Reservation { start: pair.next, end: pair.end };
         let inbound_mark = pair.mark;
-        self.in_use.extend([pair.outbound, pair.inbound]);
         self.pairs.insert(id, pair);
         Claimed { id, outbound, inbound_mark }
     }
@@ -243,7 +235,7 @@ impl SequenceState {
         // After a failure everything is overdue.
         let marks_due = self.marks_due(now) || self.failed.is_some();
         let mut job = Job::default();
-        for (id, pair) in &self.pairs {
+        for (id, pair) in self.pairs.iter() {
             if pair.end.saturating_sub(pair.next) <= BLOCK / 2 && pair.end < pair.limit {
                 let end = pair.end.saturating_add(BLOCK).min(pair.limit);
                 job.updates.push(Update { pair: *id, record: pair.outbound, value: end });
@@ -251,13 +243,17 @@ impl SequenceState {
         }
         if marks_due || !job.updates.is_empty() {
             self.marks_written = Some(now);
-            for (id, pair) in self.pairs.iter().filter(|(_, pair)| pair.mark > pair.written_mark) {
-                job.updates.push(Update { pair: *id, record: pair.inbound, value: pair.mark });
-            }
+            job.updates.extend(self.marks());
         }
         if !job.updates.is_empty() {
             self.writer.send(job);
         }
+    }
+
+    /// The marks that are not written yet.
+    fn marks(&self) -> impl Iterator<Item = Update> {
+        let changed = self.pairs.iter().filter(|(_, pair)| pair.mark > pair.written_mark);
+        changed.map(|(id, pair)| Update { pair: *id, record: pair.inbound, value: pair.mark })
     }
 
     fn marks_due(&mut self, now: Instant) -> bool {
@@ -269,7 +265,7 @@ impl SequenceState {
     /// The next pair whose reservation was extended, and its new end. Never waits.
     pub fn poll_extended(&mut self) -> Option<(PairId, u64)> {
         self.collect(false);
-        self.extended.pop_front()
+        (!self.extended.is_empty()).then(|| self.extended.remove(0))
     }
 
     /// Ends a pair: `next_outbound` is the first number that was not used, and none will be after
@@ -277,8 +273,6 @@ impl SequenceState {
     pub fn release(&mut self, id: PairId, next_outbound: u64, highest_inbound: u64) {
         self.record(id, next_outbound, highest_inbound);
         let Some(pair) = self.pairs.remove(&id) else { return };
-        self.in_use.remove(&pair.outbound);
-        self.in_use.remove(&pair.inbound);
         self.extended.retain(|(extended, _)| *extended != id);
         let updates = vec![
             Update { pair: id, record: pair.outbound, value: pair.next },
@@ -294,10 +288,7 @@ impl SequenceState {
     /// If something could not be written; after that, numbers are skipped but never repeated.
     pub fn close(mut self) -> Result<(), StateError> {
         self.failed = None;
-        let marks = self.pairs.iter().filter(|(_, pair)| pair.mark > pair.written_mark);
-        let updates: Vec<_> = marks
-            .map(|(id, pair)| Update { pair: *id, record: pair.inbound, value: pair.mark })
-            .collect();
+        let updates: Vec<Update> = self.marks().collect();
         if !updates.is_empty() {
             self.writer.send(Job { updates, unlock: Vec::new() });
         }
@@ -311,17 +302,23 @@ impl SequenceState {
 
     /// Takes what the writer has done; with `wait`, everything it was given.
     fn collect(&mut self, wait: bool) {
-        while let Some(done) = self.writer.receive(wait) {
-            match done.result {
-                Ok(()) => {
-                    self.failed = None;
-                    self.written(&done.job);
-                }
-                Err(error) => {
-                    if self.failed.as_ref() != Some(&error) {
-                        log::error!("{error}");
+        loop {
+            let all = self.writer.receive(wait);
+            if all.is_empty() {
+                return;
+            }
+            for Done { jobs, result } in all {
+                match result {
+                    Ok(()) => {
+                        self.failed = None;
+                        jobs.iter().for_each(|job| self.written(job));
                     }
-                    self.failed = Some(error);
+                    Err(error) => {
+                        if self.failed.as_ref() != Some(&error) {
+                            log::error!("{error}");
+                        }
+                        self.failed = Some(error);
+                    }
                 }
             }
         }
@@ -334,7 +331,7 @@ impl SequenceState {
                 Direction::In => pair.written_mark = update.value,
                 Direction::Out => {
                     pair.end = update.value;
-                    self.extended.push_back((update.pair, update.value));
+                    self.extended.push((update.pair, update.value));
                 }
             }
         }
@@ -361,6 +358,19 @@ impl Pair {
             written_mark: 0,
         }
     }
+
+    /// Goes on where `records` end, with a block of numbers; `None` if they are used up.
+    fn resume(&mut self, records: &Records) -> Option<()> {
+        let start = records.get(&self.outbound).copied().unwrap_or(1).max(1);
+        if start >= self.limit {
+            return None;
+        }
+        self.next = start;
+        self.end = start.saturating_add(BLOCK).min(self.limit);
+        self.mark = records.get(&self.inbound).copied().unwrap_or(0);
+        self.written_mark = self.mark;
+        Some(())
+    }
 }
 
 /// A record's new value.
@@ -378,73 +388,114 @@ struct Job {
     unlock: Vec<RecordId>,
 }
 
+/// What was written at once, and how that went.
 #[derive(Debug)]
 struct Done {
-    job: Job,
+    jobs: Vec<Job>,
     result: Result<(), StateError>,
 }
 
-/// The thread that waits for the disk, so that nobody else has to.
+/// What goes to the thread and what comes back.
+#[derive(Debug, Default)]
+struct Exchange {
+    jobs: Vec<Job>,
+    done: Vec<Done>,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Shared {
+    store: Store,
+    exchange: Mutex<Exchange>,
+    /// Something in `exchange` has changed.
+    changed: Condvar,
+}
+
+impl Shared {
+    fn exchange(&self) -> MutexGuard<'_, Exchange> {
+        self.exchange.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'e>(&self, exchange: MutexGuard<'e, Exchange>) -> MutexGuard<'e, Exchange> {
+        self.changed.wait(exchange).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, jobs: Vec<Job>) -> Done {
+        let result = self.store.update(&mut |records| {
+            let updates = jobs.iter().flat_map(|job| &job.updates);
+            records.extend(updates.map(|update| (update.record, update.value)));
+            Ok(())
+        });
+        jobs.iter().flat_map(|job| &job.unlock).for_each(|record| self.store.unlock(*record));
+        Done { jobs, result }
+    }
+
+    /// Writes what comes, until everything is written and nothing comes any more.
+    fn work(&self) {
+        let mut exchange = self.exchange();
+        loop {
+            // What has piled up is one write: a thousand peers end at once.
+            let jobs = core::mem::take(&mut exchange.jobs);
+            if !jobs.is_empty() {
+                drop(exchange);
+                let done = self.write(jobs);
+                exchange = self.exchange();
+                exchange.done.push(done);
+                self.changed.notify_all();
+            } else if exchange.closed {
+                return;
+            } else {
+                exchange = self.wait(exchange);
+            }
+        }
+    }
+}
+
+/// The thread that waits for the disk, so that nobody else has to. While it is busy, it alone uses
+/// the store.
 #[derive(Debug)]
 struct Writer {
-    jobs: Option<Sender<Job>>,
-    done: Receiver<Done>,
+    shared: Arc<Shared>,
+    /// Jobs that are not done yet.
     outstanding: usize,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Thread>,
 }
 
 impl Writer {
-    fn start(store: Arc<Store>) -> std::io::Result<Self> {
-        let (jobs, to_do) = channel::<Job>();
-        let (finished, done) = channel();
-        let thread =
-            std::thread::Builder::new().name("sequence-state".to_owned()).spawn(move || {
-                while let Ok(first) = to_do.recv() {
-                    // What has piled up is one write: a thousand peers end at once.
-                    let jobs: Vec<Job> = once(first).chain(to_do.try_iter()).collect();
-                    let updates = jobs.iter().flat_map(|job| &job.updates);
-                    let result = store.update(|records| {
-                        records.extend(updates.map(|u| (u.record, u.value)));
-                        Ok(())
-                    });
-                    for job in jobs {
-                        job.unlock.iter().for_each(|record| store.unlock(*record));
-                        if finished.send(Done { job, result: result.clone() }).is_err() {
-                            return;
-                        }
-                    }
-                }
-            })?;
-        Ok(Self { jobs: Some(jobs), done, outstanding: 0, thread: Some(thread) })
+    fn start(store: Store) -> std::io::Result<Self> {
+        let (exchange, changed) = (Mutex::default(), Condvar::new());
+        let shared = Arc::new(Shared { store, exchange, changed });
+        let its = Arc::clone(&shared);
+        let thread = Some(Thread::start(move || its.work())?);
+        Ok(Self { shared, outstanding: 0, thread })
     }
 
     fn send(&mut self, job: Job) {
-        if self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok()) {
-            self.outstanding += 1;
-        }
+        self.outstanding += 1;
+        self.shared.exchange().jobs.push(job);
+        self.shared.changed.notify_all();
     }
 
-    /// What was done next; `None` if nothing is outstanding or, without `wait`, not ready.
-    fn receive(&mut self, wait: bool) -> Option<Done> {
-        if self.outstanding == 0 {
-            return None;
+    /// What was done since the last call; with `wait`, not before something is. Empty if nothing
+    /// is outstanding.
+    fn receive(&mut self, wait: bool) -> Vec<Done> {
+        let mut exchange = self.shared.exchange();
+        while wait && self.outstanding > 0 && exchange.done.is_empty() {
+            exchange = self.shared.wait(exchange);
         }
-        let done = match self.done.try_recv() {
-            Err(TryRecvError::Empty) if wait => self.done.recv().ok(),
-            other => other.ok(),
-        }?;
-        self.outstanding -= 1;
-        Some(done)
+        let done = core::mem::take(&mut exchange.done);
+        self.outstanding -= done.iter().map(|done| done.jobs.len()).sum::<usize>();
+        done
     }
 }
 
 impl Drop for Writer {
     /// Waits for what is being written: the locks have to be free when this returns.
     fn drop(&mut self) {
-        self.jobs = None;
+        self.shared.exchange().closed = true;
+        self.shared.changed.notify_all();
         if let Some(thread) = self.thread.take() {
-            // A panic there has been reported already, and there is nothing left to save.
-            let _ = thread.join();
+            thread.join();
         }
     }
 }

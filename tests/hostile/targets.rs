@@ -8,13 +8,15 @@ use simplevpn_core::checksum::Checksum;
 use simplevpn_core::wire::natt::Datagram;
 use simplevpn_core::{Offset, PacketBuf, outer};
 
-use super::Attack;
+use super::{Attack, ike};
+
+pub use super::ike::{ike_message, ike_open, ike_reassembly};
 
 /// A check.
 pub type Target = fn(&[u8]);
 
 /// Every check, by name.
-pub const ALL: [(&str, Target); 7] = [
+pub const ALL: [(&str, Target); 10] = [
     ("esp_open", esp_open),
     ("esp_payload", esp_payload),
     ("outbound", outbound),
@@ -22,6 +24,9 @@ pub const ALL: [(&str, Target); 7] = [
     ("natt_classify", natt_classify),
     ("offset_shift", offset_shift),
     ("uci_parse", uci_parse),
+    ("ike_message", ike_message),
+    ("ike_open", ike_open),
+    ("ike_reassembly", ike_reassembly),
 ];
 
 thread_local! {
@@ -97,6 +102,7 @@ pub(super) fn sample(name: &str, packet: Vec<u8>) -> Vec<u8> {
         "uci_parse" => SAMPLE_UCI.into(),
         "esp_payload" | "offset_shift" => [&[1, 0, 4, 20], &packet[..]].concat(),
         "natt_classify" => [&[0; 4], &packet[..]].concat(),
+        name if name.starts_with("ike_") => ike::sample(name),
         _ => packet,
     }
 }

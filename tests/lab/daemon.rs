@@ -235,13 +235,16 @@ impl Host {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(out);
         match command.spawn() {
             Ok(child) => Daemon { host: self.clone(), child, config, log },
-            Err(error) => panic!("cannot start simplevpn: {error}"),
+            Err(error) => panic!("cannot start {:?}: {error}", command.get_program()),
         }
     }
 
     /// A `simplevpn` command on this machine.
     pub fn simplevpn(&self, words: &str) -> Command {
-        let mut command = self.command(&format!("{} {words}", binary().display()));
+        let mut command = match self.own_simplevpn() {
+            Some(program) => self.command(&format!("{program} {words}")),
+            None => self.command(&format!("{} {words}", binary().display())),
+        };
         command.env("SIMPLEVPN_RUN_DIR", self.dir().join("run"));
         let path = std::env::var("PATH").unwrap_or_default();
         command.env("PATH", format!("{}:{path}", self.dir().join("bin").display()));

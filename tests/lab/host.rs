@@ -20,6 +20,7 @@ struct Machine {
     netns: OwnedFd,
     dir: PathBuf,
     resolv_conf: OnceLock<PathBuf>,
+    simplevpn: OnceLock<String>,
 }
 
 impl Host {
@@ -36,7 +37,8 @@ impl Host {
             ),
             Err(_) => panic!("the thread that makes a network namespace died"),
         };
-        let machine = Machine { name: name.into(), netns, dir, resolv_conf: OnceLock::new() };
+        let (resolv_conf, simplevpn) = (OnceLock::new(), OnceLock::new());
+        let machine = Machine { name: name.into(), netns, dir, resolv_conf, simplevpn };
         Host(Arc::new(machine))
     }
 
@@ -153,6 +155,19 @@ impl Host {
         }
         assert!(self.0.resolv_conf.set(path).is_ok(), "resolv.conf was set before");
         self
+    }
+
+    /// From now on these words run this machine's `simplevpn`.
+    ///
+    /// # Panics
+    /// When called twice.
+    pub(super) fn becomes(&self, simplevpn: String) {
+        assert!(self.0.simplevpn.set(simplevpn).is_ok(), "{} has its simplevpn", self.name());
+    }
+
+    /// The words that run this machine's `simplevpn`, if it has one of its own.
+    pub(super) fn own_simplevpn(&self) -> Option<&str> {
+        self.0.simplevpn.get().map(String::as_str)
     }
 
     /// Turns off what lets a virtual cable carry what no real one does: super-packets and

@@ -9,6 +9,7 @@
 //! - [`traffic`] moves and verifies data: TCP, UDP, ping
 //! - [`capture`] is the eavesdropper on a wire
 //! - [`daemon`] writes configurations and runs `simplevpn`
+//! - [`processor`] makes a machine a router whose `simplevpn` is emulated
 //! - [`raw`] builds packets that no honest program would send
 //! - [`dns`] is a name server
 //! - [`netifd`] is the part of OpenWrt's netifd that a daemon meets
@@ -24,6 +25,7 @@ pub mod dns;
 mod host;
 pub mod netifd;
 pub mod process;
+pub mod processor;
 pub mod raw;
 pub mod traffic;
 

@@ -13,6 +13,7 @@ mod nat;
 mod netifd;
 mod overlap;
 mod peers;
+mod router;
 mod same_subnet;
 mod scale;
 mod scapy_peer;

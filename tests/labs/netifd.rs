@@ -109,6 +109,16 @@ fn a_default_route_never_goes_to_netifd() {
     }
 }
 
+/// How many children a process has, the dead among them.
+fn children(parent: u32) -> usize {
+    let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let stats = processes.filter_map(|p| std::fs::read_to_string(p.path().join("stat")).ok());
+    // pid (program) state ppid …
+    let words = stats
+        .filter_map(|stat| stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse::<u32>().ok());
+    words.filter(|of| *of == parent).count()
+}
+
 ///  a whose ubus does not answer, complains, is missing
 #[test]
 fn trouble_with_ubus_is_told_once_and_stalls_nothing() {
@@ -123,6 +133,7 @@ fn trouble_with_ubus_is_told_once_and_stalls_nothing() {
     let _b = sites.b.starts(&Vpn::new().peer(to_a));
     let mut a = netifd.launches(&Vpn::new().peer(to_b), "");
     a.becomes_ready(Duration::from_secs(5)).unwrap();
+    assert_eq!(children(a.pid()), 1);
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(6) {
         let answers = sites.client.ping_sized(ip("10.2.0.2"), 56, 5);
@@ -137,8 +148,7 @@ fn trouble_with_ubus_is_told_once_and_stalls_nothing() {
     assert_eq!(told(refused), 1, "{}", a.log());
     netifd.has_trouble("");
     assert!(eventually(|| netifd.messages().len() == 1), "{}", a.log());
-    let children = || sites.a.run(&format!("ps -o stat= --ppid {}", a.pid()));
-    assert!(!sites.a.attempt(&format!("ps --ppid {}", a.pid())).success, "{}", children());
+    assert!(eventually(|| children(a.pid()) == 0), "its child is waited for");
     assert!(a.stops().success());
 
     std::fs::remove_file(sites.a.dir().join("bin/ubus")).unwrap();
@@ -203,7 +213,11 @@ fn a_daemon_does_not_outlive_who_started_it() {
     let served = || a.simplevpn_says("show vpn0").success;
     assert!(eventually(served));
     process::kill(&mut parent);
-    assert!(eventually(|| !served()));
+    let ended = eventually(|| !served());
+    if !ended {
+        a.simplevpn_says("down vpn0");
+    }
+    assert!(ended, "it is still there");
     assert!(a.run("ip route show table all").contains("unreachable 10.3.0.0/24"));
     assert!(netifd.starts(&vpn).stops().success());
 }

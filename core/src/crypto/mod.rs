@@ -1,9 +1,13 @@
-//! The AEAD that protects a packet, behind one trait.
+//! The cryptography: the AEAD that protects a packet, behind one trait, and what IKE builds on.
 //!
-//! Implements ChaCha20-Poly1305 (RFC 7634) and AES-GCM-16 (RFC 4106) over RustCrypto. Key
-//! exchange, signatures and key derivation are not here.
+//! Implements ChaCha20-Poly1305 (RFC 7634) and AES-GCM-16 (RFC 4106) over RustCrypto. For IKE,
+//! [`prf`] derives keys, [`dh`] exchanges them and [`sign`] proves who did; what they are fed with
+//! is not here.
 
+pub mod dh;
+pub mod prf;
 mod rustcrypto;
+pub mod sign;
 
 pub use rustcrypto::{Aes128Gcm16, Aes256Gcm16, AnyAead, ChaCha20Poly1305, Suite};
 

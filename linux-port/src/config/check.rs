@@ -1,7 +1,6 @@
 //! What concerns several peers at once.
 
 use core::net::IpAddr;
-use std::collections::{HashMap, HashSet};
 
 use simplevpn_core::crypto::SALT_LEN;
 use smoltcp::wire::IpCidr;
@@ -11,6 +10,7 @@ use super::interface::Found;
 use super::model::{Host, Keying, Peer, Steering};
 use super::peer::Lines;
 use super::prefix::{host_prefix, is_ipv6, network, range};
+use crate::sorted;
 
 /// Checks the peers of one interface against each other.
 pub(super) fn within_interface(found: &Found, report: &mut Report) {
@@ -22,41 +22,56 @@ pub(super) fn within_interface(found: &Found, report: &mut Report) {
 
 /// Checks all interfaces of the file against each other: one process may serve them, and SPIs and
 /// keys are the machine's. With `only`, nothing but this interface is blamed.
-pub(super) fn across_interfaces(found: &[Found], only: Option<&str>, report: &mut Report) {
-    let mut spis: HashMap<u32, usize> = HashMap::new();
-    let mut keys: HashMap<&[u8], (&str, usize)> = HashMap::new();
+pub(super) fn across_interfaces<'f>(found: &'f [Found], only: Option<&str>, report: &mut Report) {
+    let (mut spis, mut keys) = (Vec::new(), Vec::new());
     for interface in found {
         let judged = only.is_none_or(|only| interface.interface.name == only);
         for (peer, lines) in peers(interface) {
             let Keying::Manual(manual) = &peer.keying;
-            if let Some(first) = spis.insert(manual.spi_in, lines.spi_in)
-                && judged
-            {
-                let message = format!(
-                    "spi_in '{:#x}' is also on line {first}; each SA needs its own",
-                    manual.spi_in
-                );
-                report.error(lines.spi_in, message);
-            }
-            let keys_in_use = [
-                ("key_in", &manual.key_in, lines.key_in),
-                ("key_out", &manual.key_out, lines.key_out),
-            ];
-            for (name, key, line) in keys_in_use {
-                // The salt is no part of the secret: another salt does not make it another key.
-                let key = key.get(..key.len().saturating_sub(SALT_LEN)).unwrap_or_default();
-                if let Some((first, first_line)) = keys.insert(key, (name, line))
-                    && judged
-                {
-                    let message = format!(
-                        "{name} is the key of {first} on line {first_line}; each SA and direction \
-                         needs its own, or nonces repeat"
-                    );
-                    report.error(line, message);
-                }
-            }
+            // The salt is no part of the secret: another salt does not make it another key.
+            let secret =
+                |key: &'f [u8]| key.split_last_chunk::<SALT_LEN>().map_or(&[][..], |k| k.0);
+            let used = |option, line| Use { option, line, judged };
+            spis.push((manual.spi_in, used("spi_in", lines.spi_in)));
+            keys.push((secret(&manual.key_in), used("key_in", lines.key_in)));
+            keys.push((secret(&manual.key_out), used("key_out", lines.key_out)));
         }
     }
+    for (spi, first, again) in repeated(spis) {
+        let first = first.line;
+        let message = format!("spi_in '{spi:#x}' is also on line {first}; each SA needs its own");
+        report.error(again.line, message);
+    }
+    for (_, first, again) in repeated(keys) {
+        let message = format!(
+            "{} is the key of {} on line {}; each SA and direction needs its own, or nonces repeat",
+            again.option, first.option, first.line
+        );
+        report.error(again.line, message);
+    }
+}
+
+/// Where an SPI or a key is used.
+#[derive(Clone, Copy)]
+struct Use {
+    option: &'static str,
+    line: usize,
+    judged: bool,
+}
+
+/// What is used again, with its use before and the one to blame.
+fn repeated<K: Ord + Copy>(mut uses: Vec<(K, Use)>) -> Vec<(K, Use, Use)> {
+    // Stable: the uses of one key stay in their order.
+    uses.sort_by_key(|(key, _)| *key);
+    let mut found = Vec::new();
+    let mut before: Option<(K, Use)> = None;
+    for (key, again) in uses {
+        if let Some((_, first)) = before.filter(|(other, _)| *other == key && again.judged) {
+            found.push((key, first, again));
+        }
+        before = Some((key, again));
+    }
+    found
 }
 
 fn peers(found: &Found) -> impl Iterator<Item = (&Peer, &Lines)> {
@@ -128,13 +143,10 @@ fn overlap_message(late: &Claim<'_>, early: &Claim<'_>) -> String {
 
 /// Routes in the main table apply to our own outer packets, too.
 fn endpoints_inside(found: &Found, report: &mut Report) {
-    let routed: HashSet<IpCidr> = found
-        .interface
-        .peers
-        .iter()
-        .filter(|peer| peer.route_allowed_ips)
-        .flat_map(|peer| peer.allowed_ips.iter().map(|wire| host_prefix(peer, *wire)))
-        .collect();
+    let peers_routed = found.interface.peers.iter().filter(|peer| peer.route_allowed_ips);
+    let routed = sorted::set(
+        peers_routed.flat_map(|peer| peer.allowed_ips.iter().map(|wire| host_prefix(peer, *wire))),
+    );
     let everything = routed.iter().find(|prefix| prefix.prefix_len() == 0);
     for (peer, lines) in peers(found) {
         let inside = match peer.endpoint.as_ref().map(|endpoint| &endpoint.host) {
@@ -152,9 +164,9 @@ fn endpoints_inside(found: &Found, report: &mut Report) {
     }
 }
 
-/// The longest of `prefixes` that `address` lies in.
-fn containing(address: IpAddr, prefixes: &HashSet<IpCidr>) -> Option<IpCidr> {
+/// The longest of `prefixes`, which are in order, that `address` lies in.
+fn containing(address: IpAddr, prefixes: &[IpCidr]) -> Option<IpCidr> {
     let longest = if address.is_ipv4() { 32 } else { 128 };
     let candidates = (0..=longest).rev().map(|len| network(IpCidr::new(address.into(), len)));
-    candidates.into_iter().find(|prefix| prefixes.contains(prefix))
+    candidates.into_iter().find(|prefix| prefixes.binary_search(prefix).is_ok())
 }

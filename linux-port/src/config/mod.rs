@@ -18,7 +18,6 @@ mod prefix;
 pub mod uci;
 mod value;
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -26,6 +25,7 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
+use crate::sorted::{self, SortedMap};
 pub use diagnostic::Diagnostic;
 use diagnostic::Report;
 use model::Interface;
@@ -212,19 +212,21 @@ fn is_simplevpn(section: &Section<'_>) -> bool {
 }
 
 /// Two sections of one name would be merged by libuci, which nobody means.
-fn check_names(sections: &[Section<'_>], only: Option<&str>, report: &mut Report) {
-    let mut lines: HashMap<&str, usize> = HashMap::new();
+fn check_names<'s>(sections: &'s [Section<'_>], only: Option<&str>, report: &mut Report) {
     let ours = |s: &&Section<'_>| match s.kind.strip_prefix(PEER_PREFIX) {
         Some(interface) => only.is_none_or(|only| interface == only),
         None => is_simplevpn(s) && only.is_none_or(|only| s.name.as_deref() == Some(only)),
     };
-    for section in sections.iter().filter(ours) {
-        let Some(name) = section.name.as_deref() else { continue };
-        let first = *lines.entry(name).or_insert(section.line);
-        if first != section.line {
+    let named = |s: &'s Section<'_>| Some((s.name.as_deref()?, s.line));
+    let mut first = ("", 0);
+    for (name, line) in sorted::set(sections.iter().filter(ours).filter_map(named)) {
+        if first.0 != name {
+            first = (name, line);
+        } else {
+            let first = first.1;
             let message =
                 format!("second section '{name}', the first is on line {first}; rename one");
-            report.error(section.line, message);
+            report.error(line, message);
         }
     }
 }
@@ -234,19 +236,18 @@ fn peers_by_interface<'s, 'a>(
     sections: &'s [Section<'a>],
     only: Option<&str>,
     report: &mut Report,
-) -> HashMap<&'s str, Vec<&'s Section<'a>>> {
-    let mut peers: HashMap<&str, Vec<&Section<'_>>> = sections
-        .iter()
-        .filter(|section| is_ours(section))
-        .filter_map(|section| Some((section.name.as_deref()?, Vec::new())))
-        .collect();
+) -> SortedMap<&'s str, Vec<&'s Section<'a>>> {
+    let mut peers = SortedMap::new();
+    for name in sections.iter().filter(|s| is_ours(s)).filter_map(|s| s.name.as_deref()) {
+        peers.insert(name, Vec::new());
+    }
     for section in sections {
         let Some(name) = section.kind.strip_prefix(PEER_PREFIX) else { continue };
         match peers.get_mut(name) {
             Some(list) => list.push(section),
             None if only.is_some() => {}
             None => {
-                let hint = options::nearest(name, peers.keys().copied());
+                let hint = options::nearest(name, peers.iter().map(|(name, _)| *name));
                 let hint = hint.map(|near| format!("; did you mean config {PEER_PREFIX}{near}?"));
                 let message = format!(
                     "peer of an interface '{name}' that is not here or not of proto 'simplevpn'{}",

@@ -1,7 +1,6 @@
 //! A peer section: `config simplevpn_vpn0 'office'`.
 
 use core::net::{Ipv4Addr, Ipv6Addr};
-use std::collections::HashSet;
 
 use smoltcp::wire::IpCidr;
 
@@ -143,10 +142,12 @@ fn allowed_ips(options: &Options<'_, '_>, report: &mut Report) -> Vec<(IpCidr, u
         report.error(options.line(), message);
     }
     let allowed = options.list("allowed_ips", report, value::network);
-    let mut seen = HashSet::new();
-    for (prefix, line) in &allowed {
-        if !seen.insert(*prefix) {
-            report.error(*line, format!("allowed_ips '{prefix}' is listed twice; remove one"));
+    let mut in_order = allowed.clone();
+    in_order.sort_unstable();
+    let mut before = None;
+    for (prefix, line) in in_order {
+        if before.replace(prefix) == Some(prefix) {
+            report.error(line, format!("allowed_ips '{prefix}' is listed twice; remove one"));
         }
     }
     allowed

@@ -8,9 +8,10 @@
 //! refused. What an option means is not decided here.
 
 use core::ops::Deref;
-use std::collections::HashMap;
 
 use zeroize::Zeroizing;
+
+use crate::sorted::SortedMap;
 
 /// Longest accepted line, in bytes.
 pub const MAX_LINE: usize = 16 * 1024;
@@ -117,7 +118,7 @@ struct Reader<'a> {
     package: Option<Text<'a>>,
     sections: Vec<Section<'a>>,
     /// Position of the first section of each name.
-    names: HashMap<String, usize>,
+    names: SortedMap<String, usize>,
     faults: Vec<Fault>,
 }
 
@@ -160,14 +161,19 @@ impl<'a> Reader<'a> {
             if !name.bytes().all(is_name_byte) {
                 return Err(bad_name(line, "section name"));
             }
-            let position = *self.names.entry(name.to_string()).or_insert(self.sections.len());
-            if let Some(first) = self.sections.get(position).filter(|first| *first.kind != *kind) {
+            let first = self.names.get(&**name).and_then(|at| self.sections.get(*at));
+            if let Some(first) = first
+                && *first.kind != *kind
+            {
                 let message = format!(
                     "section '{}' of type '{}' has the name of the section of type '{}' on line \
                      {}; give it another name",
                     &**name, &*kind, &*first.kind, first.line
                 );
                 return Err(Fault::new(line, message));
+            }
+            if first.is_none() {
+                self.names.insert(name.to_string(), self.sections.len());
             }
         }
         self.sections.push(Section { kind, name, line, entries: Vec::new() });

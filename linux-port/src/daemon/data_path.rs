@@ -18,8 +18,6 @@ use crate::outer_socket::Arrival;
 use crate::tun::{TunDevice, VnetHeader};
 use crate::udp_socket::{self, Encapsulated};
 
-/// Packets handled in one direction before the other gets its turn.
-pub(super) const BATCH: usize = 64;
 /// ICMP errors to the host: per second on average, and at once.
 const ICMP_RATE: (u32, u32) = (100, 50);
 /// How long the log is spared after a line about a socket that cannot be read.
@@ -54,14 +52,15 @@ pub(super) struct DataPath {
 }
 
 impl DataPath {
+    /// With as many slots as the sockets' queues have room for.
     pub(super) fn new(name: &str, tun: TunDevice, outer: Outer) -> DataPath {
         DataPath {
             name: name.to_owned(),
             told: None,
             tun,
+            slots: Slots::new(outer.batch(), MAX_PACKET),
             outer,
             counters: Counters::default(),
-            slots: Slots::new(BATCH, MAX_PACKET),
             used: 0,
             whole: vec![0; MAX_PACKET].into_boxed_slice(),
             icmp_limit: RateLimit::new(ICMP_RATE.0, ICMP_RATE.1),
@@ -81,8 +80,8 @@ impl DataPath {
         if !self.is_ready() {
             return Ok(());
         }
-        for _ in 0..BATCH {
-            if self.used >= BATCH || !self.seal_next(tunnel, now)? {
+        for _ in 0..self.slots.count() {
+            if self.used >= self.slots.count() || !self.seal_next(tunnel, now)? {
                 break;
             }
         }
@@ -147,7 +146,7 @@ impl DataPath {
         now: Instant,
         fragments: &mut Fragments<'_>,
     ) -> Result<bool, Discard> {
-        if self.used >= BATCH && !self.send(now) {
+        if self.used >= self.slots.count() && !self.send(now) {
             return Err(Discard::NoRoom);
         }
         let slot = self.slots.get_mut(self.used).unwrap_or_default();
@@ -164,7 +163,7 @@ impl DataPath {
 
     /// Sends the keepalives that are due.
     pub(super) fn keepalives(&mut self, tunnel: &mut HeapTunnel, now: Instant) {
-        while self.used < BATCH {
+        while self.used < self.slots.count() {
             let slot = self.slots.get_mut(self.used).unwrap_or_default();
             let Ok(mut packet) = PacketBuf::new(slot, HEADROOM, 0) else { return };
             let Some(transmit) = tunnel.poll_transmit(now, &mut packet) else { break };
@@ -231,7 +230,7 @@ impl DataPath {
                 Err(_) => self.counters.malformed += 1,
             }
         }
-        received == BATCH
+        received == batch.capacity()
     }
 
     fn open(&mut self, tunnel: &mut HeapTunnel, arrival: Arrival<'_>, now: Instant) {

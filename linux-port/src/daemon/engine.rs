@@ -5,7 +5,6 @@ mod path_mtu;
 
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
-use std::collections::BTreeMap;
 
 use simplevpn_core::{Discards, Event, Instant, Path, PeerId};
 
@@ -22,6 +21,7 @@ use crate::netlink::monitor::{Changes, Monitor};
 use crate::outer_socket::Family;
 use crate::resolver::{self, Resolver};
 use crate::sequence_state::SequenceState;
+use crate::sorted::SortedMap;
 use crate::steering::{self, Endpoints, Steering, Underlay};
 use crate::{clock, control};
 
@@ -57,7 +57,7 @@ pub(super) struct Engine {
     /// Tells netifd, if that has started the daemon.
     netifd: Option<Announcer>,
     /// Names that cannot be resolved, and why, told once.
-    unresolved: BTreeMap<String, &'static str>,
+    unresolved: SortedMap<String, &'static str>,
 }
 
 /// What keeps the surroundings from being as they should.
@@ -130,7 +130,7 @@ impl Engine {
             changed: Changed { endpoints: true, mtu: true, ..Changed::default() },
             trouble: None,
             netifd: netifd.then(|| Announcer::new(&interface.name)),
-            unresolved: BTreeMap::new(),
+            unresolved: SortedMap::new(),
             interface,
         };
         engine.aim_all(now);

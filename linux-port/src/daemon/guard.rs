@@ -14,7 +14,7 @@ use crate::{privileges, steering};
 
 /// How long the daemon of an interface that is no more may take to end: whoever removed the
 /// interface has told it to.
-const FAREWELL: Duration = Duration::from_secs(5);
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Closes every interface of `file` that has a killswitch and no daemon, as a daemon that has ended
 /// leaves it. Opens interfaces that were closed once and are gone, disabled or without a killswitch

@@ -14,7 +14,6 @@ mod surroundings;
 
 use core::fmt;
 use core::time::Duration;
-use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
@@ -30,8 +29,7 @@ use crate::config::model::Interface;
 use crate::config::{self, Diagnostic};
 use crate::control::{self, ControlServer, Request};
 use crate::steering::{self, Steering};
-use crate::{clock, netifd, privileges, status};
-use data_path::BATCH;
+use crate::{capacity, clock, netifd, privileges, status};
 use engine::Engine;
 pub use guard::guard;
 use outer::{Outer, Which};
@@ -186,7 +184,7 @@ fn serve(settings: Settings) -> Result<(), Error> {
         served: Vec::new(),
         next_number: 0,
         lost: None,
-        batch: ReceiveBatch::new(BATCH, MAX_PACKET),
+        batch: ReceiveBatch::new(capacity::batch(), MAX_PACKET),
     };
     let result = daemon.start(interfaces).and_then(|()| daemon.serve());
     for served in daemon.served.drain(..) {
@@ -214,9 +212,9 @@ fn load(settings: &Settings) -> Result<Vec<Interface>, Error> {
         }
         interface.tunlink = tunlink.clone().or(interface.tunlink.take());
     }
-    let mut ports: HashMap<u16, &str> = HashMap::new();
-    for Interface { name, nat_port, .. } in &interfaces {
-        if let Some(other) = ports.insert(*nat_port, name) {
+    for (at, Interface { name, nat_port, .. }) in interfaces.iter().enumerate() {
+        let before = interfaces[..at].iter().find(|other| other.nat_port == *nat_port);
+        if let Some(Interface { name: other, .. }) = before {
             return Err(Error::Failure(format!(
                 "{}: {other} and {name} both have nat_port {nat_port}; give one of them another, \
                  and its peers the same as endpoint_nat_port",
@@ -247,7 +245,7 @@ impl Opened {
         let steering = Steering::prepare(&interface, underlay, &run_dir)
             .map_err(|error| format!("{name}: {error}"))?;
         let mark = steering.mark();
-        match Outer::open(&interface, mark, BATCH) {
+        match Outer::open(&interface, mark, capacity::batch()) {
             Ok(outer) => Ok(Opened { interface, control, steering, outer }),
             Err(error) => {
                 leave(name, steering);

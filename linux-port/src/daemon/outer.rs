@@ -52,6 +52,8 @@ struct Tunlink {
 pub(super) struct Outer {
     sockets: [Option<OuterSocket>; 4],
     tunlink: Option<Tunlink>,
+    /// Packets that fit into each queue.
+    batch: usize,
     /// Since when a socket takes no more.
     blocked: Option<Instant>,
     pub(super) drops: SendDrops,
@@ -85,7 +87,7 @@ impl Outer {
         let tunlink = interface.tunlink.as_ref();
         let tunlink = tunlink.map(|device| Tunlink { device: device.clone(), bound: true });
         let drops = SendDrops::of(&interface.name);
-        let mut outer = Outer { sockets, tunlink, blocked: None, drops };
+        let mut outer = Outer { sockets, tunlink, batch, blocked: None, drops };
         outer.follow_tunlink();
         Ok(outer)
     }
@@ -105,6 +107,11 @@ impl Outer {
             _ => {}
         }
         *bound = result.is_ok();
+    }
+
+    /// How many packets fit into each queue.
+    pub(super) fn batch(&self) -> usize {
+        self.batch
     }
 
     pub(super) fn get(&self, which: Which) -> Option<&OuterSocket> {

@@ -3,8 +3,6 @@
 //! A reload builds a second tunnel of the right size and moves over what did not change: a peer
 //! whose keys are the same keeps its SAs, its path and its counters. Manual keying only.
 
-use std::collections::HashMap;
-
 use simplevpn_core::crypto::{self, Aes128Gcm16, Aes256Gcm16, SALT_LEN, Salt};
 use simplevpn_core::esp::{OutboundSequence, ReplayWindow, window_storage};
 use simplevpn_core::sad::{InboundSa, OutboundSa, Sad};
@@ -16,6 +14,7 @@ use simplevpn_core::{
 use crate::config::host_prefix;
 use crate::config::model::{Keying, ManualKeys, Peer};
 use crate::sequence_state::{BLOCK, Claimed, PairId, SequenceState, StateError};
+use crate::sorted::SortedMap;
 
 /// The AEADs as the daemon stores them, so that a hub's thousands of SAs stay small.
 type Suite = crypto::Suite<Box<Aes128Gcm16>, Box<Aes256Gcm16>>;
@@ -75,13 +74,10 @@ impl Peers {
         state: &mut SequenceState,
     ) -> (Peers, Result<(), StateError>) {
         let mut peers = Peers { tunnel: tunnel_for(configs), list: Vec::new() };
-        let mut by_spi: HashMap<u32, usize> = HashMap::new();
-        for (at, peer) in previous.list.iter().enumerate() {
-            // One that got no sequence numbers tries again.
-            if peer.pair.is_some() {
-                by_spi.insert(peer.keys().spi_in, at);
-            }
-        }
+        // One that got no sequence numbers tries again.
+        let before = previous.list.iter().enumerate().filter(|(_, peer)| peer.pair.is_some());
+        let by_spi: SortedMap<u32, usize> =
+            before.map(|(at, peer)| (peer.keys().spi_in, at)).collect();
         let mut new = Vec::new();
         for (id, config) in (0..).map(PeerId).zip(configs) {
             let Keying::Manual(keys) = &config.keying;
@@ -107,7 +103,8 @@ impl Peers {
 
     /// Gives all sequence numbers back that were not used.
     pub(super) fn release(&mut self, state: &mut SequenceState) {
-        for at in 0..self.list.len() {
+        // The last first, which moves nothing in the state's table.
+        for at in (0..self.list.len()).rev() {
             let (next, top) = self.progress(at);
             if let Some(pair) = self.list[at].pair.take() {
                 state.release(pair, next, top);

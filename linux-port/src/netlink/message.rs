@@ -57,6 +57,7 @@ pub(super) mod number {
     pub(crate) const RTA_PREFSRC: u16 = 7;
     pub(crate) const RTA_TABLE: u16 = 15;
     pub(crate) const RTA_MARK: u16 = 16;
+    pub(crate) const RT_TABLE_UNSPEC: u8 = 0;
     pub(crate) const RTN_UNICAST: u8 = 1;
     pub(crate) const RTN_LOCAL: u8 = 2;
     pub(crate) const RTN_UNREACHABLE: u8 = 7;

@@ -7,6 +7,7 @@
 pub mod firewall;
 mod message;
 pub mod monitor;
+mod mtu;
 mod types;
 
 use core::fmt;
@@ -19,6 +20,7 @@ use smoltcp::wire::IpCidr;
 
 pub use types::{Family, Link, Route, Rule, Target, Way, network};
 
+use crate::sorted;
 use message::{Message, Request, attributes, number::*, read_address, read_u8, read_u32};
 
 /// Who made a route or rule (`ip route show proto 50`): the number of ESP among IP protocols.
@@ -113,10 +115,9 @@ impl Netlink {
     /// # Errors
     /// When the kernel refuses, e.g. below 1280 with IPv6 in use.
     pub fn set_mtu(&mut self, index: u32, mtu: u32) -> Result<(), Error> {
-        let request =
-            Request::new(RTM_NEWLINK, NLM_F_ACK, &link_header(index, 0, 0)).u32(IFLA_MTU, mtu);
-        self.exchange(&request, &mut |_| {})
-            .map_err(|e| error(format!("setting the MTU of device #{index} to {mtu}"), e))
+        mtu::set(&self.socket, index, mtu).map_err(|errno| {
+            error(format!("setting the MTU of device #{index} to {mtu}"), (errno, None))
+        })
     }
 
     /// The MTU in bytes of the device with this index, if there is one.
@@ -150,7 +151,7 @@ impl Netlink {
     /// # Errors
     /// When the kernel refuses the question.
     pub fn connected(&mut self, except: Option<u32>) -> Result<Vec<IpCidr>, Error> {
-        let mut prefixes: Vec<IpCidr> = self
+        let prefixes = self
             .addresses()?
             .into_iter()
             .filter(|(index, address)| {
@@ -158,11 +159,8 @@ impl Netlink {
                 let link_local = matches!(local, IpAddr::V6(a) if a.is_unicast_link_local());
                 Some(*index) != except && !local.is_loopback() && !link_local
             })
-            .map(|(_, address)| network(&address))
-            .collect();
-        prefixes.sort();
-        prefixes.dedup();
-        Ok(prefixes)
+            .map(|(_, address)| network(&address));
+        Ok(sorted::set(prefixes))
     }
 
     /// Gives a device an address.
@@ -488,10 +486,14 @@ fn route_request(kind: u16, flags: u16, route: &Route) -> Request {
         (_, IpCidr::Ipv6(_)) => RT_SCOPE_UNIVERSE,
     };
     header[7] = route_type;
-    let request = Request::new(kind, flags | NLM_F_ACK, &header)
+    // As ip(8) does it: the attribute is for numbers that the header has no room for.
+    header[4] = u8::try_from(route.table).unwrap_or(RT_TABLE_UNSPEC);
+    let mut request = Request::new(kind, flags | NLM_F_ACK, &header)
         .address(RTA_DST, destination.address().into())
-        .u32(RTA_TABLE, route.table)
         .u32(RTA_PRIORITY, route.metric);
+    if header[4] == RT_TABLE_UNSPEC {
+        request = request.u32(RTA_TABLE, route.table);
+    }
     let request = match route.source {
         Some(source) => request.address(RTA_PREFSRC, source),
         None => request,

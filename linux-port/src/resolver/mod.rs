@@ -12,9 +12,9 @@
 
 mod dns;
 
+use core::fmt::Write as _;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -27,6 +27,8 @@ use nix::sys::socket::{
     self, AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, sockopt,
 };
 use simplevpn_core::time::Instant;
+
+use crate::sorted::SortedMap;
 
 use dns::{Kind, Reply};
 
@@ -105,9 +107,9 @@ pub enum Event {
 pub struct Resolver {
     settings: Settings,
     epoll: Epoll,
-    names: BTreeMap<String, Name>,
-    events: VecDeque<Event>,
-    memory: BTreeMap<String, Vec<IpAddr>>,
+    names: SortedMap<String, Name>,
+    events: Vec<Event>,
+    memory: SortedMap<String, Vec<IpAddr>>,
 }
 
 /// A name that is watched.
@@ -123,7 +125,8 @@ struct Name {
 #[derive(Debug)]
 struct Lookup {
     attempt: usize,
-    found: BTreeMap<Kind, (Vec<IpAddr>, u32)>,
+    /// Addresses and their time to live in seconds, by [`Kind`].
+    found: [Option<(Vec<IpAddr>, u32)>; 2],
     queries: Vec<Query>,
     reason: &'static str,
 }
@@ -150,18 +153,24 @@ impl Resolver {
     pub fn new(settings: Settings) -> io::Result<Resolver> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let text = settings.memory.as_ref().and_then(|path| fs::read_to_string(path).ok());
-        let memory = text.unwrap_or_default().lines().filter_map(recall).collect();
-        Ok(Resolver { settings, epoll, names: BTreeMap::new(), events: VecDeque::new(), memory })
+        let mut memory = SortedMap::new();
+        for (name, addresses) in text.unwrap_or_default().lines().filter_map(recall) {
+            memory.insert(name, addresses);
+        }
+        Ok(Resolver { settings, epoll, names: SortedMap::new(), events: Vec::new(), memory })
     }
 
     /// Resolves `name` from now on, until it is forgotten; a name that is watched already is
     /// resolved again now.
     pub fn watch(&mut self, name: &str, now: Instant) {
-        let last = self.memory.get(name).cloned().unwrap_or_default();
-        let fresh = || Name { last, failures: 0, due: now, lookup: None };
-        let entry = self.names.entry(name.into()).or_insert_with(fresh);
-        if entry.lookup.is_none() {
-            entry.due = now;
+        match self.names.get_mut(name) {
+            Some(entry) if entry.lookup.is_none() => entry.due = now,
+            Some(_) => {}
+            None => {
+                let last = self.memory.get(name).cloned().unwrap_or_default();
+                let entry = Name { last, failures: 0, due: now, lookup: None };
+                self.names.insert(name.into(), entry);
+            }
         }
     }
 
@@ -197,7 +206,7 @@ impl Resolver {
 
     /// What has become known, oldest first.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        (!self.events.is_empty()).then(|| self.events.remove(0))
     }
 
     /// Starts what is due and gives up on what takes too long.
@@ -237,7 +246,7 @@ impl Resolver {
         let Some(entry) = self.names.get_mut(name) else { return };
         let queries = Vec::new();
         let reason = "no name server answers";
-        entry.lookup = Some(Lookup { attempt: 0, found: BTreeMap::new(), queries, reason });
+        entry.lookup = Some(Lookup { attempt: 0, found: [None, None], queries, reason });
         self.ask(name, now);
     }
 
@@ -253,11 +262,14 @@ impl Resolver {
             return self.fail(name, "no name server is known", now);
         }
         let server = servers.iter().cycle().nth(lookup.attempt);
-        let missing = [Kind::A, Kind::Aaaa].into_iter().filter(|k| !lookup.found.contains_key(k));
-        let queries = missing
-            .filter_map(|kind| send(&self.settings, &self.epoll, *server?, &wire, kind).ok())
-            .collect();
-        lookup.queries = queries;
+        for kind in [Kind::A, Kind::Aaaa] {
+            if lookup.found[kind as usize].is_none()
+                && let Some(server) = server
+                && let Ok(query) = send(&self.settings, &self.epoll, *server, &wire, kind)
+            {
+                lookup.queries.push(query);
+            }
+        }
         // A server that cannot be reached is given its time too: the WAN may be on its way up.
         entry.due = now.saturating_add(PATIENCE);
     }
@@ -267,8 +279,10 @@ impl Resolver {
         let Some(lookup) = &mut entry.lookup else { return };
         lookup.queries.clear();
         lookup.attempt += 1;
-        let answered = lookup.found.values().any(|(addresses, _)| !addresses.is_empty());
-        if answered || lookup.found.len() == 2 || lookup.attempt >= ATTEMPTS {
+        let mut found = lookup.found.iter().flatten();
+        let answered = found.any(|(addresses, _)| !addresses.is_empty());
+        let complete = lookup.found.iter().all(Option::is_some);
+        if answered || complete || lookup.attempt >= ATTEMPTS {
             return self.conclude(name, now);
         }
         self.ask(name, now);
@@ -277,15 +291,18 @@ impl Resolver {
     fn conclude(&mut self, name: &str, now: Instant) {
         let lookup = self.names.get_mut(name).and_then(|entry| entry.lookup.take());
         let Some(lookup) = lookup else { return };
-        let ttl = lookup.found.values().map(|(_, ttl)| *ttl).min().unwrap_or(0);
-        let reason = match lookup.found.len() {
-            2 if lookup.reason != NO_SUCH_NAME => "the name has no address",
-            _ => lookup.reason,
-        };
-        let addresses: Vec<IpAddr> = lookup.found.into_values().flat_map(|(a, _)| a).collect();
+        let complete = lookup.found.iter().all(Option::is_some);
+        let (mut addresses, mut least) = (Vec::new(), u32::MAX);
+        for (found, ttl) in lookup.found.into_iter().flatten() {
+            addresses.extend(found);
+            least = least.min(ttl);
+        }
         match addresses.is_empty() {
-            true => self.fail(name, reason, now),
-            false => self.succeed(name, addresses, ttl, now),
+            false => self.succeed(name, addresses, least, now),
+            true if complete && lookup.reason != NO_SUCH_NAME => {
+                self.fail(name, "the name has no address", now);
+            }
+            true => self.fail(name, lookup.reason, now),
         }
     }
 
@@ -299,7 +316,7 @@ impl Resolver {
             lookup: None,
         };
         self.remember(name, &addresses);
-        self.events.push_back(Event::Resolved { name: name.into(), addresses });
+        self.events.push(Event::Resolved { name: name.into(), addresses });
     }
 
     fn fail(&mut self, name: &str, reason: &'static str, now: Instant) {
@@ -308,7 +325,7 @@ impl Resolver {
         entry.failures = entry.failures.saturating_add(1);
         entry.due = now.saturating_add(pause);
         entry.lookup = None;
-        self.events.push_back(Event::Failed { name: name.into(), reason });
+        self.events.push(Event::Failed { name: name.into(), reason });
     }
 
     /// One datagram; what does not answer our question is as if it had not come.
@@ -332,11 +349,11 @@ impl Resolver {
                 if !addresses.is_empty() {
                     entry.due = entry.due.min(now.saturating_add(COURTESY));
                 }
-                lookup.found.insert(kind, (addresses, ttl));
+                lookup.found[kind as usize] = Some((addresses, ttl));
             }
             Reply::NoSuchName => {
                 lookup.reason = NO_SUCH_NAME;
-                lookup.found.insert(kind, (Vec::new(), u32::MAX));
+                lookup.found[kind as usize] = Some((Vec::new(), u32::MAX));
             }
             Reply::Unwilling => lookup.reason = "the name servers do not tell",
         }
@@ -347,16 +364,20 @@ impl Resolver {
 
     /// Keeps the addresses for the next start; what cannot be written is resolved then.
     fn remember(&mut self, name: &str, addresses: &[IpAddr]) {
-        let before = self.memory.insert(name.into(), addresses.to_vec());
-        let Some(path) = &self.settings.memory else { return };
-        if before.as_deref() == Some(addresses) {
+        if self.memory.get(name).is_some_and(|before| before == addresses) {
             return;
         }
-        let line = |(name, addresses): (&String, &Vec<IpAddr>)| {
-            let words: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
-            format!("{name} {}\n", words.join(" "))
-        };
-        let text: String = self.memory.iter().map(line).collect();
+        self.memory.insert(name.into(), addresses.to_vec());
+        let Some(path) = &self.settings.memory else { return };
+        let mut text = String::new();
+        for (name, addresses) in self.memory.iter() {
+            text.push_str(name);
+            for address in addresses {
+                // Writing to a String cannot fail.
+                let _ = write!(text, " {address}");
+            }
+            text.push('\n');
+        }
         let new = path.with_extension("new");
         if let Err(e) = fs::write(&new, text).and_then(|()| fs::rename(&new, path)) {
             log::warn!("writing {}: {e}", path.display());

@@ -6,19 +6,18 @@
 //! replaced, another byte for each key in use, so that several processes can share the directory
 //! but never a key.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write as _};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::statfs::statfs;
 use sha2::{Digest, Sha256};
 
 use super::StateError;
+use crate::sorted::SortedMap;
 
 const FILE: &str = "sequence-numbers";
 const NEW_FILE: &str = "sequence-numbers.new";
@@ -55,11 +54,14 @@ impl Direction {
     }
 }
 
+/// Bytes of a key's hash that name it.
+const HASH: usize = 16;
+
 /// Names a key without telling it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct RecordId {
     pub(super) direction: Direction,
-    hash: u128,
+    hash: [u8; HASH],
 }
 
 impl RecordId {
@@ -69,27 +71,27 @@ impl RecordId {
             .chain_update(direction.name())
             .chain_update(key)
             .finalize();
-        let first = hash.first_chunk().copied().unwrap_or_default();
-        Self { direction, hash: u128::from_be_bytes(first) }
+        Self { direction, hash: hash.first_chunk().copied().unwrap_or_default() }
     }
 
     /// The byte of the lock file that stands for this record. Within 31 bits, since `off_t` may
     /// have no more; two keys of two processes that meet there are refused, not confused.
     fn lock_byte(self) -> libc::off_t {
-        (self.hash & 0x3fff_ffff) as libc::off_t + 1
+        let last = self.hash.last_chunk().copied().unwrap_or_default();
+        (u32::from_be_bytes(last) & 0x3fff_ffff) as libc::off_t + 1
     }
 }
 
 /// The number of each key: outbound the first that is not reserved, inbound the mark.
-pub(super) type Records = BTreeMap<RecordId, u64>;
+pub(super) type Records = SortedMap<RecordId, u64>;
 
-/// The directory.
+/// The directory. Its locks exclude other processes, not other threads of this one: only one at a
+/// time may use it.
 #[derive(Debug)]
 pub(super) struct Store {
     dir: PathBuf,
     dir_file: File,
-    /// Locks of the lock file exclude other processes, this mutex our other thread.
-    lock_file: Mutex<File>,
+    lock_file: File,
 }
 
 impl Store {
@@ -126,7 +128,7 @@ impl Store {
             .custom_flags(libc::O_NOFOLLOW)
             .open(dir.join(LOCK_FILE))
             .map_err(|cause| error(format!("cannot be written: {cause}")))?;
-        Ok(Self { dir: dir.to_owned(), dir_file, lock_file: Mutex::new(lock_file) })
+        Ok(Self { dir: dir.to_owned(), dir_file, lock_file })
     }
 
     pub(super) fn error(&self, what: impl Into<String>) -> StateError {
@@ -135,9 +137,8 @@ impl Store {
 
     /// Takes a record for this process; `false`: another has it.
     pub(super) fn lock(&self, record: RecordId) -> Result<bool, StateError> {
-        let file = self.lock_file.lock().unwrap_or_else(PoisonError::into_inner);
         let lock = byte_lock(libc::F_WRLCK, record.lock_byte());
-        match fcntl(&*file, FcntlArg::F_OFD_SETLK(&lock)) {
+        match fcntl(&self.lock_file, FcntlArg::F_OFD_SETLK(&lock)) {
             Ok(_) => Ok(true),
             Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => Ok(false),
             Err(cause) => Err(self.error(format!("cannot be locked: {cause}"))),
@@ -146,28 +147,28 @@ impl Store {
 
     /// Gives a record back.
     pub(super) fn unlock(&self, record: RecordId) {
-        let file = self.lock_file.lock().unwrap_or_else(PoisonError::into_inner);
         let lock = byte_lock(libc::F_UNLCK, record.lock_byte());
         // Unlocking what is locked cannot fail, and a lock that stayed would end with the process.
-        let _ = fcntl(&*file, FcntlArg::F_OFD_SETLK(&lock));
+        let _ = fcntl(&self.lock_file, FcntlArg::F_OFD_SETLK(&lock));
     }
 
     /// Changes the records and returns when the change is on disk.
     pub(super) fn update(
         &self,
-        change: impl FnOnce(&mut Records) -> Result<(), String>,
+        change: &mut dyn FnMut(&mut Records) -> Result<(), String>,
     ) -> Result<(), StateError> {
-        let file = self.lock_file.lock().unwrap_or_else(PoisonError::into_inner);
         let cannot_lock = |cause| self.error(format!("cannot be locked: {cause}"));
-        fcntl(&*file, FcntlArg::F_OFD_SETLKW(&byte_lock(libc::F_WRLCK, 0))).map_err(cannot_lock)?;
+        fcntl(&self.lock_file, FcntlArg::F_OFD_SETLKW(&byte_lock(libc::F_WRLCK, 0)))
+            .map_err(cannot_lock)?;
         let result = self.replace(change);
-        fcntl(&*file, FcntlArg::F_OFD_SETLKW(&byte_lock(libc::F_UNLCK, 0))).map_err(cannot_lock)?;
+        fcntl(&self.lock_file, FcntlArg::F_OFD_SETLKW(&byte_lock(libc::F_UNLCK, 0)))
+            .map_err(cannot_lock)?;
         result
     }
 
     fn replace(
         &self,
-        change: impl FnOnce(&mut Records) -> Result<(), String>,
+        change: &mut dyn FnMut(&mut Records) -> Result<(), String>,
     ) -> Result<(), StateError> {
         let mut records = self.read()?;
         change(&mut records).map_err(|what| self.error(what))?;
@@ -221,9 +222,14 @@ fn byte_lock(kind: libc::c_int, byte: libc::off_t) -> libc::flock {
 
 fn format(records: &Records) -> String {
     let mut text = format!("{HEADER}\n");
-    for (record, number) in records {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{} {:032x} {number}", record.direction.name(), record.hash);
+    for (record, number) in records.iter() {
+        text.push_str(record.direction.name());
+        text.push(' ');
+        for byte in record.hash {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        let _ = writeln!(text, " {number}");
     }
     let check = check(text.as_bytes());
     let _ = writeln!(text, "check {check:016x}");
@@ -235,7 +241,7 @@ fn parse(text: &[u8]) -> Option<Records> {
     let text = core::str::from_utf8(text).ok()?;
     let body = text.strip_prefix(HEADER)?.strip_prefix('\n')?;
     let (lines, _check) = body.rsplit_once("check ")?;
-    let mut records = Records::new();
+    let mut records = Vec::new();
     for line in lines.lines() {
         let mut words = line.split(' ');
         let direction = match words.next()? {
@@ -243,12 +249,22 @@ fn parse(text: &[u8]) -> Option<Records> {
             "out" => Direction::Out,
             _ => return None,
         };
-        let hash = u128::from_str_radix(words.next()?, 16).ok()?;
+        let hash = parse_hash(words.next()?)?;
         let number = words.next()?.parse().ok()?;
-        records.insert(RecordId { direction, hash }, number);
+        records.push((RecordId { direction, hash }, number));
     }
+    let records = records.into_iter().collect();
     // Whatever is not canonical (order, spelling, check) does not come back the same.
     (format(&records) == text).then_some(records)
+}
+
+/// The hash that is written in these hexadecimal digits.
+fn parse_hash(digits: &str) -> Option<[u8; HASH]> {
+    let mut hash = [0; HASH];
+    for (byte, two) in hash.iter_mut().zip(digits.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(core::str::from_utf8(two).ok()?, 16).ok()?;
+    }
+    Some(hash)
 }
 
 /// Tells a file that was cut short or changed by accident from a whole one.

@@ -44,6 +44,5 @@ pub(super) fn remembered(run_dir: &Path) -> io::Result<Vec<String>> {
         let name = entry?.file_name().into_string().unwrap_or_default();
         names.extend(name.strip_suffix(SUFFIX).map(str::to_owned));
     }
-    names.sort();
-    Ok(names)
+    Ok(crate::sorted::set(names))
 }

@@ -13,7 +13,6 @@
 //!   routed into the tunnel.
 
 use core::net::IpAddr;
-use std::collections::BTreeMap;
 
 use smoltcp::wire::IpCidr;
 
@@ -23,6 +22,7 @@ use super::{Error, Mode};
 use crate::config::model::{Interface, Peer};
 use crate::netlink::Family;
 use crate::nft::{Chain, Count, Counter, Set, Table};
+use crate::sorted;
 
 /// Counts what `inbound` drops.
 pub(super) const REJECTED: &str = "rejected";
@@ -59,11 +59,7 @@ pub(super) fn table(
 /// The sets of the peers' present addresses.
 pub(super) fn endpoint_sets(endpoints: &Endpoints) -> Vec<Set> {
     let of = |v4: bool| {
-        let mut elements: Vec<String> =
-            endpoints.values().filter(|a| a.is_ipv4() == v4).map(IpAddr::to_string).collect();
-        elements.sort();
-        elements.dedup();
-        elements
+        sorted::set(endpoints.values().filter(|a| a.is_ipv4() == v4).map(IpAddr::to_string))
     };
     vec![
         Set { name: "endpoints4", kind: "ipv4_addr", prefixes: false, elements: of(true) },
@@ -72,16 +68,14 @@ pub(super) fn endpoint_sets(endpoints: &Endpoints) -> Vec<Set> {
 }
 
 fn protected(interface: &Interface, mode: Mode) -> Vec<Set> {
-    let mut all: Vec<IpCidr> = interface
+    let all = interface
         .peers
         .iter()
         .flat_map(prefixes)
         .flat_map(|p| [Some(p.host), (mode == Mode::Offset).then_some(p.wire)])
         .flatten()
-        .filter(|p| p.prefix_len() > 0)
-        .collect();
-    all.sort();
-    all.dedup();
+        .filter(|p| p.prefix_len() > 0);
+    let all = sorted::set(all);
     let of =
         |family| all.iter().filter(|p| Family::of(p) == family).map(IpCidr::to_string).collect();
     vec![
@@ -185,12 +179,12 @@ fn redirect(interface: &Interface, (mark, mask): (u32, u32), ports: &[u16]) -> V
 }
 
 /// Real prefixes and what becomes of them, without those that a shorter one covers.
-fn redirections(interface: &Interface) -> BTreeMap<IpCidr, IpCidr> {
+fn redirections(interface: &Interface) -> Vec<(IpCidr, IpCidr)> {
     let peers = interface.peers.iter().filter(|p| p.route_allowed_ips);
-    let mut all: BTreeMap<IpCidr, IpCidr> =
-        peers.flat_map(prefixes).filter(|p| p.wire != p.host).map(|p| (p.wire, p.host)).collect();
+    let moved = peers.flat_map(prefixes).filter(|p| p.wire != p.host);
+    let mut all = sorted::set(moved.map(|p| (p.wire, p.host)));
     let mut cover: Option<IpCidr> = None;
-    all.retain(|real, _| {
+    all.retain(|(real, _)| {
         let covered = cover.is_some_and(|c| c.contains_subnet(real));
         cover = if covered { cover } else { Some(*real) };
         !covered
@@ -219,7 +213,7 @@ pub(super) fn unambiguous(interface: &Interface) -> Result<(), Error> {
     let mut all: Vec<_> =
         peers.flat_map(|peer| prefixes(peer).map(move |p| (p.wire, offset(peer)))).collect();
     // Sorted, a prefix comes before those that it contains.
-    all.sort();
+    all.sort_unstable();
     let mut cover: Option<(IpCidr, (u32, u128))> = None;
     for (real, offset) in all {
         match cover {

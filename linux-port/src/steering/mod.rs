@@ -37,7 +37,6 @@ mod underlay;
 
 use core::fmt;
 use core::net::IpAddr;
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, sockopt};
@@ -51,7 +50,7 @@ use self::source::Sources;
 pub use self::underlay::{Endpoints, Underlay};
 use crate::config::model::{self, Interface};
 use crate::netlink::{Family, Netlink, Route, Rule, TABLE_MAIN};
-use crate::nft;
+use crate::{nft, sorted};
 
 /// A steering mode, decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -347,7 +346,7 @@ impl Steering {
     /// The order matters: first closed, whatever else fails; then kept out, then led in.
     fn apply(&mut self) -> Result<(), Error> {
         let present = all_routes(&mut self.netlink)?;
-        for route in self.plan.killswitch.difference(&present) {
+        for route in missing(&self.plan.killswitch, &present) {
             self.netlink.add_route(route)?;
         }
         self.add_rules()?;
@@ -399,13 +398,14 @@ impl Steering {
                 wanted.extend(self.plan.device_routes(device, &self.sources));
             }
         }
+        let wanted = sorted::set(wanted);
         let present = all_routes(&mut self.netlink)?;
         // The kernel tells our routes apart by all but their sources.
-        let keys = |routes: &BTreeSet<Route>| routes.iter().map(Route::key).collect();
-        let (present_keys, wanted_keys): (BTreeSet<Route>, BTreeSet<Route>) =
-            (keys(&present), keys(&wanted));
-        for route in wanted.difference(&present) {
-            source::put(&mut self.netlink, route, present_keys.contains(&route.key()))?;
+        let keys = |routes: &[Route]| sorted::set(routes.iter().map(Route::key));
+        let (present_keys, wanted_keys) = (keys(&present), keys(&wanted));
+        for route in missing(&wanted, &present) {
+            let replaces = present_keys.binary_search(&route.key()).is_ok();
+            source::put(&mut self.netlink, route, replaces)?;
         }
         let rules = self.add_rules()?;
         let stale =
@@ -413,7 +413,7 @@ impl Steering {
         for rule in rules.iter().filter(stale) {
             self.netlink.delete_rule(rule)?;
         }
-        for route in present_keys.difference(&wanted_keys) {
+        for route in missing(&present_keys, &wanted_keys) {
             if self.identity.owns_route(route, self.device) {
                 self.netlink.delete_route(route)?;
             }
@@ -473,12 +473,18 @@ pub fn down(name: &str, run_dir: &Path) -> Result<(), Error> {
     remove(&mut Netlink::open()?, &Identity::of(name), &reverse_path, run_dir)
 }
 
-fn all_routes(netlink: &mut Netlink) -> Result<BTreeSet<Route>, Error> {
-    let mut routes = BTreeSet::new();
+/// Those of `routes` that are not among others, which are in order.
+fn missing<'r>(routes: &'r [Route], others: &[Route]) -> impl Iterator<Item = &'r Route> {
+    routes.iter().filter(|route| others.binary_search(route).is_err())
+}
+
+/// All routes of ours, in order.
+fn all_routes(netlink: &mut Netlink) -> Result<Vec<Route>, Error> {
+    let mut routes = Vec::new();
     for family in Family::ALL {
         routes.extend(netlink.routes(family)?);
     }
-    Ok(routes)
+    Ok(sorted::set(routes))
 }
 
 fn all_rules(netlink: &mut Netlink) -> Result<Vec<Rule>, Error> {

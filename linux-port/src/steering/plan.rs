@@ -5,7 +5,6 @@
 //! inside ESP; host space is wire space plus the peer's offset.
 
 use core::net::IpAddr;
-use std::collections::BTreeSet;
 
 use smoltcp::wire::IpCidr;
 
@@ -16,6 +15,7 @@ use super::{Error, Mode, firewall};
 use crate::config::model::{Host, Interface};
 use crate::netlink::{Family, Route, Rule, TABLE_MAIN, Target, network};
 use crate::nft;
+use crate::sorted;
 
 /// The kernel's own default metric for IPv6 routes, where 0 means it.
 const METRIC_V6: u32 = 1024;
@@ -24,13 +24,13 @@ const METRIC_V6: u32 = 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// Policy rules.
-    pub rules: BTreeSet<Rule>,
+    pub rules: Vec<Rule>,
     /// The killswitch: `unreachable` for whatever is led into the tunnel.
-    pub killswitch: BTreeSet<Route>,
-    /// Destination, table and metric of the routes into the TUN device.
-    pub steered: BTreeSet<(IpCidr, u32, u32)>,
+    pub killswitch: Vec<Route>,
+    /// Destination, table and metric of the routes into the TUN device, in order.
+    pub steered: Vec<(IpCidr, u32, u32)>,
     /// Addresses of the TUN device.
-    pub addresses: BTreeSet<IpCidr>,
+    pub addresses: Vec<IpCidr>,
     /// The firewall.
     pub table: Option<nft::Table>,
     /// Whether strict reverse path filtering would drop the peers' packets.
@@ -39,7 +39,7 @@ pub struct Plan {
     pub delegated: bool,
 }
 
-fn in_family(prefixes: &BTreeSet<IpCidr>, family: Family, default: bool) -> bool {
+fn in_family(prefixes: &[IpCidr], family: Family, default: bool) -> bool {
     prefixes.iter().any(|p| Family::of(p) == family && (p.prefix_len() == 0) == default)
 }
 
@@ -61,10 +61,10 @@ impl Plan {
             source: None,
         };
         let mut plan = Plan {
-            rules: BTreeSet::new(),
-            killswitch: BTreeSet::new(),
+            rules: Vec::new(),
+            killswitch: Vec::new(),
             steered: steered.iter().map(|p| into_tun(p, mode, &identity)).collect(),
-            addresses: interface.addresses.iter().copied().collect(),
+            addresses: interface.addresses.clone(),
             table: None,
             loosen: mode == Mode::Policy && needs_loose(interface, &steered, underlay),
             delegated: underlay.delegated,
@@ -123,9 +123,9 @@ impl Plan {
 }
 
 /// What is led into the tunnel, in host space.
-fn steered_prefixes(interface: &Interface, mode: Mode) -> BTreeSet<IpCidr> {
+fn steered_prefixes(interface: &Interface, mode: Mode) -> Vec<IpCidr> {
     let peers = interface.peers.iter().filter(|p| p.route_allowed_ips && mode != Mode::None);
-    peers.flat_map(prefixes).map(|prefix| prefix.host).collect()
+    sorted::set(peers.flat_map(prefixes).map(|prefix| prefix.host))
 }
 
 fn into_tun(prefix: &IpCidr, mode: Mode, identity: &Identity) -> (IpCidr, u32, u32) {
@@ -153,7 +153,7 @@ fn connected(interface: &Interface, mode: Mode) -> impl Iterator<Item = (IpCidr,
 
 /// Without policy routing our own outer packets take the same way as everything else, so an
 /// endpoint inside would loop.
-fn refuse(interface: &Interface, mode: Mode, steered: &BTreeSet<IpCidr>) -> Result<(), Error> {
+fn refuse(interface: &Interface, mode: Mode, steered: &[IpCidr]) -> Result<(), Error> {
     if !matches!(mode, Mode::Route | Mode::Offset) {
         return Ok(());
     }
@@ -174,7 +174,7 @@ fn refuse(interface: &Interface, mode: Mode, steered: &BTreeSet<IpCidr>) -> Resu
 
 /// Whether a peer's outer packets may come from an address to which the way leads into the
 /// tunnel. One whose address is not written down may be anywhere.
-fn needs_loose(interface: &Interface, steered: &BTreeSet<IpCidr>, underlay: &Underlay) -> bool {
+fn needs_loose(interface: &Interface, steered: &[IpCidr], underlay: &Underlay) -> bool {
     let mut v4 = steered.iter().filter(|p| Family::of(p) == Family::V4).peekable();
     if v4.peek().is_none() {
         return false;

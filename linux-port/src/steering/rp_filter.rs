@@ -103,7 +103,7 @@ impl ReversePath {
             entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
         let special = ["all", "default", "lo", self.interface.as_str()];
         names.retain(|name| !special.contains(&name.as_str()));
-        names.sort();
+        names.sort_unstable();
         Ok(names)
     }
 

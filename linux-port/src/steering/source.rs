@@ -7,7 +7,6 @@
 //! a source already and are not concerned.
 
 use core::net::IpAddr;
-use std::collections::BTreeMap;
 
 use smoltcp::wire::IpCidr;
 
@@ -15,9 +14,10 @@ use super::underlay::{Endpoints, prefixes};
 use super::{Error, Steering};
 use crate::config::model::{Interface, Peer};
 use crate::netlink::{self, Errno, Family, Netlink, Route};
+use crate::sorted::SortedMap;
 
 /// Preferred sources, by destination in host space.
-pub(super) type Sources = BTreeMap<IpCidr, IpAddr>;
+pub(super) type Sources = SortedMap<IpCidr, IpAddr>;
 
 /// The preferred sources for what `interface` leads into its tunnel.
 ///
@@ -35,7 +35,7 @@ pub(super) fn choose<E>(
     own: &[IpAddr],
     mut towards: impl FnMut(IpAddr) -> Result<Option<IpAddr>, E>,
 ) -> Result<Sources, E> {
-    let mut sources = Sources::new();
+    let mut sources = Vec::new();
     for family in Family::ALL {
         if interface.addresses.iter().any(|address| Family::of(address) == family) {
             continue;
@@ -52,12 +52,11 @@ pub(super) fn choose<E>(
                 (None, _) => None,
             };
             let Some(source) = source.filter(is_known_to_others) else { continue };
-            for prefix in led {
-                sources.entry(prefix.host).or_insert(source);
-            }
+            sources.extend(led.map(|prefix| (prefix.host, source)));
         }
     }
-    Ok(sources)
+    // Of several peers with one prefix the first counts.
+    Ok(sources.into_iter().rev().collect())
 }
 
 /// Whether a peer's narrower prefixes hold the address at which it is reached.
@@ -99,14 +98,8 @@ impl Steering {
         };
         let mark = self.mark();
         let netlink = &mut self.netlink;
-        let mut asked = BTreeMap::new();
         let towards = |remote| -> Result<Option<IpAddr>, netlink::Error> {
-            if let Some(known) = asked.get(&remote) {
-                return Ok(*known);
-            }
-            let source = netlink.route_to(remote, mark, through)?.and_then(|way| way.source);
-            asked.insert(remote, source);
-            Ok(source)
+            Ok(netlink.route_to(remote, mark, through)?.and_then(|way| way.source))
         };
         Ok(choose(&self.interface, &self.underlay.endpoints, &own, towards)?)
     }

@@ -2,15 +2,15 @@
 //! space and wire space.
 
 use core::net::IpAddr;
-use std::collections::BTreeMap;
 
 use smoltcp::wire::IpCidr;
 
 use crate::config::model::Peer;
 use crate::netlink::network;
+use crate::sorted::SortedMap;
 
 /// Where the peers are at present, by their names; those of which nothing is known are missing.
-pub type Endpoints = BTreeMap<String, IpAddr>;
+pub type Endpoints = SortedMap<String, IpAddr>;
 
 /// What is known at run time and is not in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,6 @@
 
 use core::net::IpAddr;
 use core::time::Duration;
-use std::collections::BTreeMap;
 
 use simplevpn_core::{Instant, Path, PeerId, pmtu};
 
@@ -31,7 +30,7 @@ pub(super) struct LinkMtus {
     tunlink: Option<String>,
     /// Index of the device that `tunlink` names, once it was looked for.
     through: Option<Option<u32>>,
-    known: BTreeMap<u32, Option<u32>>,
+    known: Vec<(u32, Option<u32>)>,
 }
 
 impl LinkMtus {
@@ -40,7 +39,7 @@ impl LinkMtus {
             mark: steering::mark(interface.fwmark).0,
             tunlink: interface.tunlink.clone(),
             through: None,
-            known: BTreeMap::new(),
+            known: Vec::new(),
         }
     }
 
@@ -63,11 +62,11 @@ impl LinkMtus {
         };
         self.through = Some(through);
         let Some(way) = netlink.route_to(remote, self.mark, through)? else { return Ok(None) };
-        if let Some(mtu) = self.known.get(&way.device) {
+        if let Some((_, mtu)) = self.known.iter().find(|(device, _)| *device == way.device) {
             return Ok(*mtu);
         }
         let mtu = netlink.mtu(way.device)?;
-        self.known.insert(way.device, mtu);
+        self.known.push((way.device, mtu));
         Ok(mtu)
     }
 }
