@@ -398,13 +398,35 @@ pub fn interfaces(dir: &Path) -> io::Result<Vec<String>> {
     Ok(found)
 }
 
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum NoAnswer {
+    /// No daemon serves the interface.
+    Nobody,
+    /// The daemon ended without an answer.
+    Ended,
+    /// What the daemon tells as an error; it names the interface itself.
+    Refused(String),
+    /// The socket failed.
+    Failed(io::Error),
+}
+
+impl From<io::Error> for NoAnswer {
+    fn from(error: io::Error) -> NoAnswer {
+        use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound};
+        match error.kind() {
+            NotFound | ConnectionRefused => NoAnswer::Nobody,
+            ConnectionReset | BrokenPipe => NoAnswer::Ended,
+            _ => NoAnswer::Failed(error),
+        }
+    }
+}
+
 /// Asks the daemon that serves `interface`; waits up to 10 seconds for each part of the answer.
 ///
 /// # Errors
-/// `NotFound` or `ConnectionRefused` if no daemon serves it, else those of the socket;
-/// `UnexpectedEof` or `ConnectionReset` if the daemon ended without an answer; what it tells as
-/// an error.
-pub fn ask(dir: &Path, interface: &str, request: Request) -> io::Result<String> {
+/// Why there is no answer.
+pub fn ask(dir: &Path, interface: &str, request: Request) -> Result<String, NoAnswer> {
     let mut stream = UnixStream::connect(socket_path(dir, interface))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     stream.set_write_timeout(Some(Duration::from_secs(10)))?;
@@ -412,13 +434,10 @@ pub fn ask(dir: &Path, interface: &str, request: Request) -> io::Result<String> 
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     if answer.is_empty() {
-        return Err(io::Error::new(
-            io::ErrorKind::UnexpectedEof,
-            "the daemon ended without an answer",
-        ));
+        return Err(NoAnswer::Ended);
     }
     match answer.strip_prefix(ERROR) {
-        Some(error) => Err(io::Error::other(error.trim_end().to_owned())),
+        Some(error) => Err(NoAnswer::Refused(error.trim_end().to_owned())),
         None => Ok(answer),
     }
 }
@@ -482,7 +501,7 @@ mod tests {
         assert_eq!(client.join().unwrap(), "vpn0 is down\n");
         assert!(interfaces(&dir.0).unwrap().is_empty());
         let error = ask(&dir.0, "vpn0", Request::Show).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(matches!(error, NoAnswer::Nobody), "{error:?}");
     }
 
     #[test]
@@ -493,7 +512,11 @@ mod tests {
         let client = thread::spawn(move || ask(&path, "vpn0", Request::Down).unwrap_err());
         assert!(serve(&mut server, ""));
         server.finish(Err("vpn0: nft refused"));
-        assert_eq!(client.join().unwrap().to_string(), "vpn0: nft refused");
+        let error = client.join().unwrap();
+        assert!(
+            matches!(&error, NoAnswer::Refused(words) if words == "vpn0: nft refused"),
+            "{error:?}"
+        );
     }
 
     #[test]
@@ -522,7 +545,7 @@ mod tests {
         // What a daemon that was killed leaves behind.
         drop(UnixListener::bind(socket_path(&dir.0, "vpn0")).unwrap());
         let error = ask(&dir.0, "vpn0", Request::Show).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        assert!(matches!(error, NoAnswer::Nobody), "{error:?}");
         ControlServer::open(&dir.0, "vpn0").unwrap();
     }
 

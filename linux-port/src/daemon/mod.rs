@@ -27,7 +27,7 @@ use simplevpn_core::Instant;
 use crate::batch::{MAX_PACKET, ReceiveBatch};
 use crate::config::model::Interface;
 use crate::config::{self, Diagnostic};
-use crate::control::{self, ControlServer, Request};
+use crate::control::{self, ControlServer, NoAnswer, Request};
 use crate::steering::{self, Steering};
 use crate::{capacity, clock, netifd, privileges, status};
 use engine::Engine;
@@ -510,11 +510,8 @@ pub fn show(only: Option<&str>, json: bool) -> Result<String, String> {
         match control::ask(&dir, &name, request) {
             Ok(answer) => answers.push(answer),
             // The socket of a daemon that was killed.
-            Err(error) if only.is_none() && is_nobody(&error) => {}
-            Err(error) if is_nobody(&error) => {
-                return Err(format!("{name} is not running (no daemon serves it)"));
-            }
-            Err(error) => return Err(refused(&name, &error)),
+            Err(NoAnswer::Nobody) if only.is_none() => {}
+            Err(error) => return Err(refused(&name, error)),
         }
     }
     Ok(match (json, only) {
@@ -532,30 +529,22 @@ pub fn down(name: &str) -> Result<String, String> {
     let dir = control::run_dir();
     match control::ask(&dir, name, Request::Down) {
         Ok(answer) => Ok(answer),
-        Err(error) if is_nobody(&error) || has_ended(&error) => {
+        Err(NoAnswer::Nobody | NoAnswer::Ended) => {
             steering::down(name, &dir).map_err(|error| error.to_string())?;
             Ok(format!("{name} was not running; nothing of it is left\n"))
         }
-        Err(error) => Err(refused(name, &error)),
+        Err(error) => Err(refused(name, error)),
     }
 }
 
-fn refused(name: &str, error: &std::io::Error) -> String {
-    match error.kind() {
-        // The daemon names the interface itself.
-        std::io::ErrorKind::Other => error.to_string(),
-        std::io::ErrorKind::PermissionDenied => {
+fn refused(name: &str, error: NoAnswer) -> String {
+    match error {
+        NoAnswer::Nobody => format!("{name} is not running (no daemon serves it)"),
+        NoAnswer::Ended => format!("{name}: the daemon ended without an answer"),
+        NoAnswer::Refused(words) => words,
+        NoAnswer::Failed(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
             format!("{name}: {error}; run it as the user who runs the daemon, mostly root")
         }
-        _ => format!("{name}: {error}"),
+        NoAnswer::Failed(error) => format!("{name}: {error}"),
     }
-}
-
-fn has_ended(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-    matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
-}
-
-fn is_nobody(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused)
 }

@@ -12,6 +12,7 @@ use std::io::{ErrorKind, Read, Write as _};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::statfs::statfs;
 use sha2::{Digest, Sha256};
@@ -135,13 +136,17 @@ impl Store {
         StateError::new(&self.dir, what)
     }
 
+    fn cannot_lock(&self, cause: Errno) -> StateError {
+        self.error(format!("cannot be locked: {}", std::io::Error::from(cause)))
+    }
+
     /// Takes a record for this process; `false`: another has it.
     pub(super) fn lock(&self, record: RecordId) -> Result<bool, StateError> {
         let lock = byte_lock(libc::F_WRLCK, record.lock_byte());
         match fcntl(&self.lock_file, FcntlArg::F_OFD_SETLK(&lock)) {
             Ok(_) => Ok(true),
-            Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => Ok(false),
-            Err(cause) => Err(self.error(format!("cannot be locked: {cause}"))),
+            Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+            Err(cause) => Err(self.cannot_lock(cause)),
         }
     }
 
@@ -157,7 +162,7 @@ impl Store {
         &self,
         change: &mut dyn FnMut(&mut Records) -> Result<(), String>,
     ) -> Result<(), StateError> {
-        let cannot_lock = |cause| self.error(format!("cannot be locked: {cause}"));
+        let cannot_lock = |cause| self.cannot_lock(cause);
         fcntl(&self.lock_file, FcntlArg::F_OFD_SETLKW(&byte_lock(libc::F_WRLCK, 0)))
             .map_err(cannot_lock)?;
         let result = self.replace(change);
