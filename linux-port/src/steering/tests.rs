@@ -127,8 +127,9 @@ fn marked(to: &str) -> String {
 
 /// Everything steering can change.
 fn state() -> String {
-    // Automatic link-local addresses and multicast routes take their time.
-    sh("ip rule; ip -6 rule; ip route show table all | grep -vE 'fe80|ff00'; nft list ruleset; \
+    // Automatic link-local addresses, multicast routes and a link's carrier take their time.
+    sh("ip rule; ip -6 rule; \
+        (ip route show table all; ip -6 route show table all) | grep -vE 'fe80|ff00' | sed 's/ linkdown//'; nft list ruleset; \
         cat /proc/sys/net/ipv4/conf/*/rp_filter")
 }
 
