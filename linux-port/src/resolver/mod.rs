@@ -425,7 +425,7 @@ fn send(
     let socket = socket::socket(family, SockType::Datagram, flags, None)?;
     if let Err(e) = socket::setsockopt(&socket, sockopt::Mark, &settings.mark) {
         // Without policy routing nothing depends on it; with it, the query ends in the tunnel.
-        log::debug!("marking a DNS socket: {e}");
+        log::debug!("marking a DNS socket: {}", std::io::Error::from(e));
     }
     if let Some(device) = &settings.device {
         socket::setsockopt(&socket, sockopt::BindToDevice, &OsString::from(device))?;
