@@ -5,9 +5,8 @@
 //! and checksum offloads need no other structure than this one. The device is not persistent: it
 //! vanishes with the daemon.
 
-use std::fs::File;
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::uio::writev;
@@ -15,12 +14,6 @@ use nix::unistd::read;
 use simplevpn_core::packet::{HEADROOM, PacketBuf, TAILROOM};
 
 mod ioctls {
-    // Its number claims an int, which it never was.
-    nix::ioctl_readwrite_bad!(
-        tunsetiff,
-        nix::request_code_write!(b'T', 202, size_of::<libc::c_int>()),
-        libc::ifreq
-    );
     nix::ioctl_write_int!(tunsetoffload, b'T', 208);
     nix::ioctl_write_ptr!(tunsetvnethdrsz, b'T', 216, libc::c_int);
     nix::ioctl_write_ptr!(tunsetvnetle, b'T', 220, libc::c_int);
@@ -92,7 +85,13 @@ impl TunDevice {
     /// # Errors
     /// A sentence that says what is wrong and what would help.
     pub fn create(name: &str) -> Result<TunDevice, String> {
-        let fd = attach(name).map_err(|error| explain(name, &error))?;
+        let mut configuration = tun::Configuration::default();
+        configuration.tun_name(name).platform_config(|platform| {
+            platform.ensure_root_privileges(false).vnet_hdr(true);
+        });
+        let device = tun::create(&configuration).map_err(|error| explain(name, error))?;
+        // SAFETY: `into_raw_fd` gives up the descriptor, so that it has no other owner.
+        let fd = unsafe { OwnedFd::from_raw_fd(device.into_raw_fd()) };
         let mut device = TunDevice { fd, little_endian: true };
         device
             .configure()
@@ -100,7 +99,7 @@ impl TunDevice {
         Ok(device)
     }
 
-    fn configure(&mut self) -> io::Result<()> {
+    fn configure(&mut self) -> nix::Result<()> {
         fcntl(&self.fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         let fd = self.fd.as_raw_fd();
         // SAFETY: the kernel reads one int; the descriptor is a TUN device's.
@@ -160,36 +159,20 @@ impl AsFd for TunDevice {
     }
 }
 
-/// Opens `/dev/net/tun` and makes the device.
-fn attach(name: &str) -> io::Result<OwnedFd> {
-    let file = File::options().read(true).write(true).open("/dev/net/tun")?;
-    // SAFETY: numbers and a union of numbers; all zeros are a value of each.
-    let mut request: libc::ifreq = unsafe { core::mem::zeroed() };
-    let room = &mut request.ifr_name;
-    // The last byte ends the name.
-    if name.len() >= room.len() {
-        return Err(io::Error::from_raw_os_error(libc::EINVAL));
-    }
-    for (room, byte) in room.iter_mut().zip(name.bytes()) {
-        *room = byte as libc::c_char;
-    }
-    request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as i16;
-    // SAFETY: the kernel reads and writes one `ifreq`, which is ours alone.
-    unsafe { ioctls::tunsetiff(file.as_raw_fd(), &raw mut request) }?;
-    Ok(file.into())
-}
-
-fn explain(name: &str, error: &io::Error) -> String {
-    let help = match error.raw_os_error() {
-        Some(libc::ENOENT) => {
-            "; /dev/net/tun is missing: load the kernel module tun (OpenWrt: kmod-tun)"
-        }
-        Some(libc::EPERM) => "; it needs root, or CAP_NET_ADMIN",
-        Some(libc::EACCES) => "; this user may not open /dev/net/tun",
-        Some(libc::EBUSY) => "; another program has this device open",
-        Some(libc::EINVAL) => {
-            "; an interface of another kind has this name, or the name is not a valid one"
-        }
+fn explain(name: &str, error: tun::Error) -> String {
+    let help = match &error {
+        tun::Error::Io(error) => match error.raw_os_error() {
+            Some(libc::ENOENT) => {
+                "; /dev/net/tun is missing: load the kernel module tun (OpenWrt: kmod-tun)"
+            }
+            Some(libc::EPERM) => "; it needs root, or CAP_NET_ADMIN",
+            Some(libc::EACCES) => "; this user may not open /dev/net/tun",
+            Some(libc::EBUSY) => "; another program has this device open",
+            Some(libc::EINVAL) => {
+                "; an interface of another kind has this name, or the name is not a valid one"
+            }
+            _ => "",
+        },
         _ => "",
     };
     format!("cannot create the TUN device {name}: {error}{help}")
