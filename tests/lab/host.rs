@@ -91,6 +91,18 @@ impl Host {
         command
     }
 
+    /// Rules and routes of both families, but for what the kernel adds in its own time: link-local
+    /// addresses, multicast, and whether a link has a carrier.
+    pub fn routing(&self) -> String {
+        ["ip -4 rule", "ip -6 rule", "ip -4 route show table all", "ip -6 route show table all"]
+            .map(|command| self.run(command))
+            .concat()
+            .lines()
+            .filter(|line| !line.contains("fe80:") && !line.contains("ff00::"))
+            .map(|line| line.replace(" linkdown", "") + "\n")
+            .collect()
+    }
+
     /// Runs a command that has to succeed within ten seconds, and returns what it printed.
     ///
     /// # Panics

@@ -99,10 +99,7 @@ impl Drop for Stop<'_> {
 
 /// Everything a guard puts into the kernel.
 fn closed(host: &Host) -> String {
-    ["ip -4 rule", "ip -6 rule", "ip -4 route show table all", "ip -6 route show table all"]
-        .map(|command| host.run(command))
-        .join("\n")
-        + &host.run("nft -s list ruleset")
+    host.routing() + &host.run("nft -s list ruleset")
 }
 
 #[test]
@@ -157,10 +154,9 @@ fn without_nft_the_way_is_closed_all_the_same() {
     let config = net.a.dir().join("network");
     assert!(net.a.guards(Some(&a)).success);
     std::fs::copy(net.a.dir().join("guarded"), &config).unwrap();
-    let closed_by_kernel = || net.a.run("ip rule") + &net.a.run("ip route show table all");
-    let whole = closed_by_kernel();
+    let whole = net.a.routing();
     assert!(net.a.guards(None).success);
-    assert_ne!(closed_by_kernel(), whole);
+    assert_ne!(net.a.routing(), whole);
     let script = format!(
         "unshare -m sh -ec 'mount -t tmpfs none /usr/sbin; {} guard {}'",
         simplevpn_tests::lab::daemon::binary().display(),
@@ -171,7 +167,7 @@ fn without_nft_the_way_is_closed_all_the_same() {
     let output = process::run(command, "", process::PATIENCE);
     assert!(!output.success, "{output:?}");
     assert!(output.stderr.contains("nft"), "{output:?}");
-    assert_eq!(closed_by_kernel(), whole);
+    assert_eq!(net.a.routing(), whole);
 }
 
 #[test]

@@ -172,16 +172,13 @@ fn two_interfaces_with_one_port_are_refused_before_anything_happens() {
 /// Everything a daemon could leave behind in the kernel.
 fn traces(host: &Host) -> String {
     [
-        "ip -4 rule",
-        "ip -6 rule",
-        "ip -4 route show table all",
-        "ip -6 route show table all",
         "ip -o link",
         "nft list ruleset",
         "cat /proc/sys/net/ipv4/conf/all/rp_filter /proc/sys/net/ipv4/conf/eth0/rp_filter",
     ]
     .map(|command| host.run(command))
     .join("\n")
+        + &host.routing()
 }
 
 ///  a 10.0.0.161 ==ESP== 10.0.0.160 b, in every way to steer, under every `rp_filter`
