@@ -26,7 +26,7 @@
 //! | [`outer`] | the outer headers, for those who have no IP stack to build them |
 //! | [`wire`] | views over bytes: ESP, port 4500, IP |
 //! | [`opener`] | **inbound half**: from the wire to the host |
-//! | [`ike`] | IKEv2 (RFC 7296): where the keys come from |
+//! | [`ike`] | what IKEv2 (RFC 7296) is made of: messages, keys, identities |
 //! | [`counters`] | every reason to drop a packet, by name |
 //! | [`time`] | milliseconds, as the caller tells them |
 //!

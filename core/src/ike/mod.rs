@@ -1,5 +1,8 @@
 //! IKEv2 (RFC 7296): who the peer is, and which keys ESP uses.
 //!
+//! Here are the parts that exchanges are made of. The exchanges themselves, with their timers and
+//! retransmissions, are not here yet.
+//!
 //! | module | what it is |
 //! |---|---|
 //! | [`suite`] | which algorithms: what is offered, what is chosen |
