@@ -3,7 +3,7 @@
 //! A reload builds a second tunnel of the right size and moves over what did not change: a peer
 //! whose keys are the same keeps its SAs, its path and its counters. Manual keying only.
 
-use simplevpn_core::crypto::{self, Aes128Gcm16, Aes256Gcm16, SALT_LEN, Salt};
+use simplevpn_core::crypto::{SALT_LEN, Salt};
 use simplevpn_core::esp::{OutboundSequence, ReplayWindow, window_storage};
 use simplevpn_core::sad::{InboundSa, OutboundSa, Sad};
 use simplevpn_core::{
@@ -13,14 +13,12 @@ use simplevpn_core::{
 
 use crate::config::host_prefix;
 use crate::config::model::{Keying, ManualKeys, Peer};
+use crate::crypto::Key;
 use crate::sequence_state::{BLOCK, Claimed, PairId, SequenceState, StateError};
 use crate::sorted::SortedMap;
 
-/// The AEADs as the daemon stores them, so that a hub's thousands of SAs stay small.
-type Suite = crypto::Suite<Box<Aes128Gcm16>, Box<Aes256Gcm16>>;
-
 /// A tunnel whose storage is on the heap.
-pub(super) type HeapTunnel = Tunnel<'static, Suite>;
+pub(super) type HeapTunnel = Tunnel<'static, Key>;
 
 /// Numbers left on an outbound SA when the next block should be under way.
 const ANNOUNCE_BELOW: u64 = BLOCK / 2;
@@ -177,7 +175,7 @@ impl Peers {
         &mut self,
         id: PeerId,
         config: &Peer,
-        outbound: OutboundPeer<Suite>,
+        outbound: OutboundPeer<Key>,
         inbound: InboundPeer,
     ) {
         let (sealer, opener) = (&mut self.tunnel.sealer, &mut self.tunnel.opener);
@@ -247,10 +245,10 @@ fn associations(
     keys: &ManualKeys,
     peer: PeerId,
     claimed: Claimed,
-) -> Option<(OutboundSa<Suite>, InboundSa<'static, Suite>)> {
+) -> Option<(OutboundSa<Key>, InboundSa<'static, Key>)> {
     let split = |keymat: &[u8]| {
         let (key, salt) = keymat.split_last_chunk::<SALT_LEN>()?;
-        Some((Suite::new(keys.cipher, key).ok()?, Salt::new(*salt)))
+        Some((Key::new(keys.cipher, key).ok()?, Salt::new(*salt)))
     };
     let (key, salt) = split(&keys.key_out)?;
     let (first, last) = (claimed.outbound.start, claimed.outbound.end - 1);
