@@ -17,6 +17,13 @@ pub fn batch() -> usize {
     batch_for(std::fs::read_to_string(MEMORY).ok().as_deref().and_then(total))
 }
 
+/// How many datagrams are received at once from a socket with this batch where the kernel joins
+/// what arrives in runs, up to 64 KiB in one.
+#[must_use]
+pub fn joined(batch: usize) -> usize {
+    batch / 4
+}
+
 /// How much may wait in the kernel to be received by a socket with this batch, in bytes: what
 /// arrives while the daemon is busy elsewhere for some milliseconds.
 #[must_use]

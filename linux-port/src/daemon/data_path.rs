@@ -12,7 +12,7 @@ use simplevpn_core::{Discard, HEADROOM, Instant, PacketBuf, Sealed};
 
 use super::outer::{Outer, Which};
 use super::peers::HeapTunnel;
-use crate::batch::{MAX_PACKET, ReceiveBatch, Slots};
+use crate::batch::{Datagram, MAX_PACKET, ReceiveBatch, Slots};
 use crate::esp_socket;
 use crate::outer_socket::Arrival;
 use crate::tun::{TunDevice, VnetHeader};
@@ -211,30 +211,46 @@ impl DataPath {
             0
         });
         for index in 0..received {
-            let Some(datagram) = batch.get(index) else { break };
-            let arrived = if which.is_udp() {
-                match udp_socket::arrival(datagram, port) {
-                    Encapsulated::Esp(arrival) => Ok(arrival),
-                    Encapsulated::Keepalive => continue,
-                    Encapsulated::Ike(_) => {
-                        self.counters.no_ike += 1;
-                        continue;
-                    }
-                    Encapsulated::Malformed => Err(Discard::Malformed),
-                }
-            } else {
-                esp_socket::arrival(datagram)
-            };
-            match arrived {
-                Ok(arrival) => self.open(tunnel, arrival, now),
-                Err(_) => self.counters.malformed += 1,
+            let Some(mut datagram) = batch.get(index) else { break };
+            if datagram.packet.is_empty() {
+                self.counters.malformed += 1;
+            }
+            for datagram in datagram.split() {
+                self.arrive(tunnel, which, port, datagram, now);
             }
         }
         received == batch.capacity()
     }
 
+    fn arrive(
+        &mut self,
+        tunnel: &mut HeapTunnel,
+        which: Which,
+        port: u16,
+        datagram: Datagram<'_>,
+        now: Instant,
+    ) {
+        let arrived = if which.is_udp() {
+            match udp_socket::arrival(datagram, port) {
+                Encapsulated::Esp(arrival) => Ok(arrival),
+                Encapsulated::Keepalive => return,
+                Encapsulated::Ike(_) => {
+                    self.counters.no_ike += 1;
+                    return;
+                }
+                Encapsulated::Malformed => Err(Discard::Malformed),
+            }
+        } else {
+            esp_socket::arrival(datagram)
+        };
+        match arrived {
+            Ok(arrival) => self.open(tunnel, arrival, now),
+            Err(_) => self.counters.malformed += 1,
+        }
+    }
+
     fn open(&mut self, tunnel: &mut HeapTunnel, arrival: Arrival<'_>, now: Instant) {
-        let Arrival { path, traffic_class, mut packet, .. } = arrival;
+        let Arrival { path, traffic_class, mut packet } = arrival;
         if tunnel.inbound(now, &path, traffic_class, &mut packet).is_ok() {
             to_host(&self.tun, &packet, &mut self.counters);
         }
