@@ -16,6 +16,8 @@
 //! stay in order, and a packet waits for nobody but the end of the caller's batch. Linux's GRO also
 //! merges atomic datagrams with equal identifications (RFC 6864); they pass here one by one.
 
+use core::cmp::Reverse;
+
 use managed::ManagedSlice;
 use smoltcp::wire::{IPV4_HEADER_LEN, IPV6_HEADER_LEN, Ipv4Packet, Ipv6Packet, UDP_HEADER_LEN};
 
@@ -250,8 +252,9 @@ impl<'a> Coalescer<'a> {
     /// Begins a run in an empty buffer, else in that of the flow that was silent for longest.
     fn begin(&mut self, packet: &Mergeable<'_>, write: &mut Write<'_>) -> bool {
         let clock = self.clock;
-        let age = |run: &&mut Run<'_>| (run.packets == 0, clock.wrapping_sub(run.touched));
-        let Some(run) = self.runs.iter_mut().max_by_key(age) else { return false };
+        let age = |run: &Run<'_>| Reverse(clock.wrapping_sub(run.touched));
+        let best = self.runs.iter_mut().min_by_key(|run| (run.packets > 0, age(run)));
+        let Some(run) = best else { return false };
         run.finish(write);
         run.touched = clock;
         run.begin(packet)

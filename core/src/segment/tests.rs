@@ -264,7 +264,8 @@ fn offloads_that_contradict_the_packet_are_refused() {
     });
     assert_eq!(v4.refusal(), None);
     assert_eq!(v6(Gso::TcpV6).refusal(), None);
-    let refused: [(&str, fn(&mut Offload)); 7] = [
+    type Edit = fn(&mut Offload);
+    let refused: [(&str, Edit); 7] = [
         ("no super-packet", |offload| offload.gso = None),
         ("of the other IP version", |offload| offload.gso = Some(Gso::TcpV6)),
         ("of the other transport", |offload| offload.gso = Some(Gso::Udp)),
