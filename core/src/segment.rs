@@ -87,6 +87,14 @@ impl<'p> Segments<'p> {
         })
     }
 
+    /// The same without the first `count` segments, which were written before.
+    #[must_use]
+    pub fn skip(self, count: u16) -> Segments<'p> {
+        let done = usize::from(count) * self.segment_len;
+        let left = count == 0 || done < self.payload.len();
+        Segments { written: count, done: left.then_some(done), ..self }
+    }
+
     /// Writes the next segment to the front of `out` and returns its length in bytes; `None`
     /// when there are no more.
     ///
