@@ -70,6 +70,12 @@ impl Delta {
     }
 }
 
+/// The sum of the pseudo-header of `len` bytes of `protocol` between `addresses`, which are both
+/// addresses as they lie in an IP header (RFC 9293 §3.1, RFC 8200 §8.1).
+pub(crate) fn pseudo_header(addresses: &[u8], protocol: u8, len: u16) -> u16 {
+    combine(&[sum(addresses), protocol.into(), len])
+}
+
 /// The checksum of `bytes` (RFC 1071). Their checksum field, if any, counts as what it holds: zero
 /// it to compute a checksum; with the right one in place the result is 0.
 #[must_use]

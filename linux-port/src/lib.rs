@@ -25,6 +25,7 @@ pub mod privileges;
 mod program;
 pub mod resolver;
 pub mod send_drops;
+pub mod send_queue;
 pub mod sequence_state;
 mod sockaddr;
 mod socket_option;

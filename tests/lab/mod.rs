@@ -10,6 +10,7 @@
 //! - [`capture`] is the eavesdropper on a wire
 //! - [`daemon`] writes configurations and runs `simplevpn`
 //! - [`processor`] makes a machine a router whose `simplevpn` is emulated
+//! - `old_kernel` refuses what kernels of 2018 do not know
 //! - [`raw`] builds packets that no honest program would send
 //! - [`dns`] is a name server
 //! - [`netifd`] is the part of OpenWrt's netifd that a daemon meets
@@ -24,6 +25,7 @@ pub mod daemon;
 pub mod dns;
 mod host;
 pub mod netifd;
+mod old_kernel;
 pub mod process;
 pub mod processor;
 pub mod raw;
@@ -197,7 +199,7 @@ impl Host {
     }
 
     fn configure(&self, interface: &str, addresses: &str) {
-        self.offloads_off(interface);
+        self.offloads(interface, false);
         self.run(&format!("ip link set dev {interface} up"));
         for address in addresses.split_whitespace() {
             let nodad = if address.contains(':') { "nodad" } else { "" };

@@ -355,7 +355,7 @@ impl Daemon {
                     engine.handle_path_errors(which, now);
                 }
                 if flags.contains(EpollFlags::EPOLLOUT) {
-                    engine.data.send(now);
+                    engine.data.go_on(&mut engine.peers.tunnel, now);
                 }
                 let port = engine.interface.nat_port;
                 let tunnel = &mut engine.peers.tunnel;

@@ -6,10 +6,11 @@ use std::os::fd::AsFd;
 use nix::sys::socket::{setsockopt, sockopt};
 use simplevpn_core::{Instant, Path, Transmit};
 
-use crate::batch::{Flush, Slots};
+use crate::batch::Slots;
 use crate::config::model::Interface;
 use crate::outer_socket::{Family, OuterSocket};
 use crate::send_drops::{SendDrop, SendDrops};
+use crate::send_queue::Flush;
 use crate::{esp_socket, udp_socket};
 
 /// How long packets wait for a socket that takes none before they are dropped.
