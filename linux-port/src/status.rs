@@ -44,14 +44,8 @@ pub struct PeerStatus {
     pub endpoint_host: Option<String>,
     /// Where its packets are sent now.
     pub path: Option<Path>,
-    /// The AEAD.
-    pub cipher: &'static str,
-    /// Extended sequence numbers.
-    pub esn: bool,
-    /// SPI of what we receive.
-    pub spi_in: u32,
-    /// SPI of what we send.
-    pub spi_out: u32,
+    /// Its pair of SAs; `None` without one.
+    pub sas: Option<SaStatus>,
     /// The remote traffic selectors, in wire space.
     pub allowed_ips: Vec<IpCidr>,
     /// Host space minus wire space, as addresses; `None` without an offset.
@@ -66,6 +60,19 @@ pub struct PeerStatus {
     pub received: Traffic,
     /// Inner packets sent.
     pub sent: Traffic,
+}
+
+/// The pair of SAs in use with a peer.
+#[derive(Debug, Clone)]
+pub struct SaStatus {
+    /// The AEAD.
+    pub cipher: &'static str,
+    /// Extended sequence numbers.
+    pub esn: bool,
+    /// SPI of what we receive.
+    pub spi_in: u32,
+    /// SPI of what we send.
+    pub spi_out: u32,
 }
 
 /// A path's way through the network: `esp` or `udp`.
@@ -115,10 +122,14 @@ impl PeerStatus {
         json.name("endpoint_host").string_or_null(self.endpoint_host.as_ref());
         json.name("endpoint").string_or_null(self.path.as_ref().map(far_end));
         json.name("encapsulation").string_or_null(self.path.as_ref().map(encapsulation));
-        json.name("cipher").string(self.cipher);
-        json.name("esn").boolean(self.esn);
-        json.name("spi_in").number(self.spi_in);
-        json.name("spi_out").number(self.spi_out);
+        let sas = self.sas.as_ref();
+        json.name("cipher").string_or_null(sas.map(|sas| sas.cipher));
+        match sas {
+            Some(sas) => json.name("esn").boolean(sas.esn),
+            None => json.name("esn").null(),
+        }
+        json.name("spi_in").number_or_null(sas.map(|sas| sas.spi_in));
+        json.name("spi_out").number_or_null(sas.map(|sas| sas.spi_out));
         json.name("allowed_ips").strings(&self.allowed_ips);
         json.name("offset").string_or_null(self.offset);
         json.name("offset6").string_or_null(self.offset6);
@@ -196,9 +207,11 @@ impl PeerStatus {
             }
             (None, None) => writeln!(f, "  endpoint: (not heard of yet)")?,
         }
-        let esn = if self.esn { ", extended sequence numbers" } else { "" };
-        writeln!(f, "  cipher: {}{esn}", self.cipher)?;
-        writeln!(f, "  spi: {:#x} in, {:#x} out", self.spi_in, self.spi_out)?;
+        if let Some(sas) = &self.sas {
+            let esn = if sas.esn { ", extended sequence numbers" } else { "" };
+            writeln!(f, "  cipher: {}{esn}", sas.cipher)?;
+            writeln!(f, "  spi: {:#x} in, {:#x} out", sas.spi_in, sas.spi_out)?;
+        }
         list(f, "allowed ips", &self.allowed_ips)?;
         if let Some(offset) = self.offset {
             writeln!(f, "  offset: {offset}")?;
@@ -328,10 +341,12 @@ mod tests {
                 local: "0.0.0.0:4500".parse().unwrap(),
                 remote: "192.0.2.1:4500".parse().unwrap(),
             }),
-            cipher: "chacha20poly1305",
-            esn: true,
-            spi_in: 0x1001,
-            spi_out: 0x2001,
+            sas: Some(SaStatus {
+                cipher: "chacha20poly1305",
+                esn: true,
+                spi_in: 0x1001,
+                spi_out: 0x2001,
+            }),
             allowed_ips: vec![cidr(0, 24), cidr(128, 25)],
             offset: Some([0, 0, 100, 0].into()),
             offset6: None,

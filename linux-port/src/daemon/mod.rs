@@ -25,7 +25,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use simplevpn_core::Instant;
 
 use crate::batch::{MAX_PACKET, ReceiveBatch};
-use crate::config::model::Interface;
+use crate::config::model::{Interface, Keying, Peer};
 use crate::config::{self, Diagnostic};
 use crate::control::{self, ControlServer, NoAnswer, Request};
 use crate::steering::{self, Steering};
@@ -211,6 +211,10 @@ fn load(settings: &Settings) -> Result<Vec<Interface>, Error> {
             )));
         }
         interface.tunlink = tunlink.clone().or(interface.tunlink.take());
+    }
+    let is_ike = |peer: &Peer| matches!(peer.keying, Keying::Ike(_));
+    if let Some(peer) = interfaces.iter().flat_map(|i| &i.peers).find(|peer| is_ike(peer)) {
+        return Err(Error::Failure(format!("peer {}: keying 'ike' is not served yet", peer.name)));
     }
     for (at, Interface { name, nat_port, .. }) in interfaces.iter().enumerate() {
         let before = interfaces[..at].iter().find(|other| other.nat_port == *nat_port);

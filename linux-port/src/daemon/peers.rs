@@ -49,9 +49,16 @@ impl PeerState {
         self.heard.is_some_and(|path| self.aimed.is_some_and(|aimed| aimed != path.remote()))
     }
 
-    pub(super) fn keys(&self) -> &ManualKeys {
-        let Keying::Manual(keys) = &self.config.keying;
-        keys
+    /// Its keys, if they are manual.
+    pub(super) fn keys(&self) -> Option<&ManualKeys> {
+        manual(&self.config)
+    }
+}
+
+fn manual(peer: &Peer) -> Option<&ManualKeys> {
+    match &peer.keying {
+        Keying::Manual(keys) => Some(keys),
+        Keying::Ike(_) => None,
     }
 }
 
@@ -77,16 +84,16 @@ impl Peers {
         // One that got no sequence numbers tries again.
         let before = previous.list.iter().enumerate().filter(|(_, peer)| peer.pair.is_some());
         let by_spi: SortedMap<u32, usize> =
-            before.map(|(at, peer)| (peer.keys().spi_in, at)).collect();
+            before.filter_map(|(at, peer)| Some((peer.keys()?.spi_in, at))).collect();
         let mut new = Vec::new();
         for (id, config) in (0..).map(PeerId).zip(configs) {
-            let Keying::Manual(keys) = &config.keying;
-            let known = by_spi.get(&keys.spi_in).copied();
+            let keys = manual(config);
+            let known = keys.and_then(|keys| by_spi.get(&keys.spi_in).copied());
             let known = known.filter(|at| previous.list[*at].keys() == keys);
             match known {
                 Some(at) => peers.adopt(id, config, &mut previous, at),
                 None => {
-                    new.push(id);
+                    new.extend(keys.map(|_| id));
                     peers.add(id, config);
                 }
             }
@@ -125,7 +132,7 @@ impl Peers {
     /// The next outbound and the highest inbound number of a peer.
     fn progress(&self, at: usize) -> (u64, u64) {
         let outbound = self.tunnel.sealer.peer(PeerId(at as u32)).and_then(OutboundPeer::sa);
-        let inbound = self.tunnel.opener.sa(self.list[at].keys().spi_in);
+        let inbound = self.list[at].keys().and_then(|keys| self.tunnel.opener.sa(keys.spi_in));
         (outbound.map_or(0, |sa| sa.sequence.next()), inbound.map_or(0, |sa| sa.window.top()))
     }
 
@@ -159,7 +166,8 @@ impl Peers {
         };
         let outbound = outbound.with_policy(offset, local.clone());
         self.put(id, config, outbound, inbound.with_policy(offset, local));
-        if let Some(mut sa) = opener.uninstall(previous.list[at].keys().spi_in) {
+        let spi = previous.list[at].keys().map(|keys| keys.spi_in);
+        if let Some(mut sa) = spi.and_then(|spi| opener.uninstall(spi)) {
             sa.peer = id;
             // Cannot fail: the SAD has a slot for each peer, and SPIs are unique.
             if self.tunnel.opener.install(sa).is_err() {
@@ -198,7 +206,8 @@ impl Peers {
 
     /// Claims sequence numbers for new peers, and installs their SAs.
     fn claim(&mut self, new: &[PeerId], state: &mut SequenceState) -> Result<(), StateError> {
-        let keys: Vec<&ManualKeys> = new.iter().map(|id| self.list[id.index()].keys()).collect();
+        let keys: Vec<&ManualKeys> =
+            new.iter().filter_map(|id| self.list[id.index()].keys()).collect();
         if keys.is_empty() {
             return Ok(());
         }
@@ -212,7 +221,7 @@ impl Peers {
     fn install(&mut self, id: PeerId, claimed: Claimed) {
         let peer = &mut self.list[id.index()];
         peer.pair = Some(claimed.id);
-        let keys = peer.keys();
+        let Some(keys) = manual(&peer.config) else { return };
         let Some((outbound, inbound)) = associations(keys, id, claimed) else {
             log::error!("peer {}: its keys do not fit its cipher", peer.config.name);
             return;

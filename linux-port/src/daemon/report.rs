@@ -7,7 +7,7 @@ use simplevpn_core::{Instant, PeerId};
 use super::engine::Engine;
 use super::peers::PeerState;
 use crate::config::model::Host;
-use crate::status::{PeerStatus, Status};
+use crate::status::{PeerStatus, SaStatus, Status};
 use crate::steering;
 
 impl Engine {
@@ -67,10 +67,12 @@ impl Engine {
                 Host::Name(name) => name.clone(),
             }),
             path,
-            cipher: keys.cipher.name(),
-            esn: keys.esn,
-            spi_in: keys.spi_in,
-            spi_out: keys.spi_out,
+            sas: keys.map(|keys| SaStatus {
+                cipher: keys.cipher.name(),
+                esn: keys.esn,
+                spi_in: keys.spi_in,
+                spi_out: keys.spi_out,
+            }),
             allowed_ips: config.allowed_ips.clone(),
             offset: (config.offset != 0).then(|| Ipv4Addr::from_bits(config.offset)),
             offset6: (config.offset6 != 0).then(|| Ipv6Addr::from_bits(config.offset6)),
