@@ -38,6 +38,7 @@ pub(crate) fn up(
     device: &str,
     addresses: &[IpCidr],
     routes: &[Route],
+    name_servers: &[IpAddr],
     zone: Option<&str>,
 ) -> String {
     let mut json = Json::default();
@@ -59,6 +60,9 @@ pub(crate) fn up(
             if !of_family.is_empty() {
                 json.name(name).array(|json| of_family.iter().for_each(|route| json.route(route)));
             }
+        }
+        if !name_servers.is_empty() {
+            json.name("dns").array(|json| name_servers.iter().for_each(|ip| json.string(ip)));
         }
         if let Some(zone) = zone {
             json.name("data").object(|json| json.name("zone").string(zone));
