@@ -4,11 +4,12 @@
 //! them then is told in [`super::rekey`].
 
 use super::keymat::{ChildKeys, CipherKey};
-use super::path::IkePath;
+use super::pad::Lifetimes;
 use super::reason::Reason;
 use super::sa::{Env, IkeSa};
-use super::sad::{ChildSa, Refused};
+use super::sad::{ChildSa, Refused, SaDatabase};
 use super::suite::ChildSuite;
+use super::timer::Timer;
 use super::ts::Ranges;
 use crate::path::Path;
 use crate::spd::PeerId;
@@ -28,6 +29,8 @@ pub(crate) struct Child {
 pub(crate) struct Children {
     /// The one in use.
     pub(crate) current: Option<Child>,
+    /// Our SPI of one that the peer has and we do not want, to be deleted.
+    pub(crate) unwanted: Option<u32>,
     /// Why there is none.
     pub(crate) reason: Option<Reason>,
 }
@@ -94,33 +97,25 @@ impl<'k> Agreed<'k> {
     }
 }
 
-/// Where ESP travels, if in UDP or not (RFC 3948).
-pub(crate) fn esp_path(path: &IkePath, in_udp: bool) -> Path {
-    if in_udp {
-        Path::Udp { local: path.local, remote: path.remote }
-    } else {
-        Path::Esp { local: path.local.ip(), remote: path.remote.ip() }
-    }
-}
-
 /// The child SAs are gone with their IKE SA (RFC 7296 §1.4.1).
-pub(crate) fn remove_all(sa: &mut IkeSa, env: &mut Env<'_>) {
+pub(crate) fn remove_all(sa: &mut IkeSa, sad: &mut dyn SaDatabase) {
     let Some(peer) = sa.peer else { return };
     if let Some(child) = sa.children.current.take() {
-        env.sad.remove_outbound(peer, child.spi_out);
-        env.sad.remove_inbound(child.spi_in);
+        sad.remove_outbound(peer, child.spi_out);
+        sad.remove_inbound(child.spi_in);
     }
 }
 
 /// Our SPI of a child that we want deleted.
 pub(crate) fn next_to_close(sa: &mut IkeSa) -> Option<u32> {
-    sa.children.current.map(|child| child.spi_in)
+    sa.children.unwanted
 }
 
 /// The peer has confirmed that the child with this SPI of ours is deleted.
 pub(crate) fn closed(sa: &mut IkeSa, env: &mut Env<'_>, spi_in: u32) {
+    sa.children.unwanted = None;
     if sa.children.current.is_some_and(|child| child.spi_in == spi_in) {
-        remove_all(sa, env);
+        remove_all(sa, env.sad);
     }
 }
 
@@ -128,6 +123,13 @@ pub(crate) fn closed(sa: &mut IkeSa, env: &mut Env<'_>, spi_in: u32) {
 /// (RFC 7296 §1.4.1).
 pub(crate) fn deleted_by_peer(sa: &mut IkeSa, env: &mut Env<'_>, spi_out: u32) -> Option<u32> {
     let child = sa.children.current.filter(|child| child.spi_out == spi_out)?;
-    remove_all(sa, env);
+    remove_all(sa, env.sad);
     Some(child.spi_in)
+}
+
+/// The keys of the child in use begin to age.
+pub(crate) fn start_lifetime(sa: &mut IkeSa, env: &mut Env<'_>, lifetimes: &Lifetimes) {
+    let [soft, hard] = env.ages(lifetimes.child);
+    sa.timers.set(Timer::RekeyChild, soft);
+    sa.timers.set(Timer::ExpireChild, hard);
 }
