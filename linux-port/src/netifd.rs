@@ -259,7 +259,7 @@ mod tests {
             ("10.2.0.0/16".parse().unwrap(), None),
         ];
         assert_eq!(
-            up("vpn0", &addresses, &routes, Some("v\"pn")),
+            up("vpn0", &addresses, &routes, &[[10, 1, 0, 1].into()], Some("v\"pn")),
             "{\"action\":0,\"ifname\":\"vpn0\",\"link-up\":true,\"address-external\":false,\
              \"keep\":false,\
              \"ipaddr\":[{\"ipaddr\":\"10.77.0.2\",\"mask\":\"24\"},\
@@ -271,7 +271,7 @@ mod tests {
              \"data\":{\"zone\":\"v\\\"pn\"}}"
         );
         assert_eq!(
-            up("vpn0", &[], &[], None),
+            up("vpn0", &[], &[], &[], None),
             "{\"action\":0,\"ifname\":\"vpn0\",\"link-up\":true,\"address-external\":false,\
              \"keep\":false}"
         );

@@ -304,6 +304,17 @@ impl<'a> Ike<'a> {
         self.table.forget(cx, peer);
     }
 
+    /// Goes over to larger storage; smaller is not taken.
+    pub fn enlarge(&mut self, slots: ManagedSlice<'a, IkeSlot>) {
+        self.table.enlarge(slots);
+    }
+
+    /// The peers have other numbers from now on, as `renamed` tells. Those that have none have to
+    /// be [forgotten](Ike::forget) before.
+    pub fn renumber(&mut self, renamed: &dyn Fn(PeerId) -> Option<PeerId>) {
+        self.table.renumber(renamed);
+    }
+
     /// Replaces the keys of ESP: because few sequence numbers are left, or on request. Without a
     /// child SA, it makes one.
     pub fn rekey_child(&mut self, now: Instant, cx: &mut Context<'_>, peer: PeerId) {

@@ -349,6 +349,29 @@ impl<'a> Table<'a> {
         let _ = (at, now, &cx.pad);
     }
 
+    /// See [`Ike::enlarge`](super::Ike::enlarge).
+    pub(crate) fn enlarge(&mut self, mut slots: ManagedSlice<'a, IkeSlot>) {
+        if slots.len() <= self.slots.len() {
+            return;
+        }
+        // An SPI names its slot: each stays where it is.
+        let before =
+            self.slots.iter_mut().map(Option::take).chain(core::iter::repeat_with(|| None));
+        slots.iter_mut().zip(before).for_each(|(to, from)| *to = from);
+        self.slots = slots;
+    }
+
+    /// See [`Ike::renumber`](super::Ike::renumber).
+    pub(crate) fn renumber(&mut self, renamed: &dyn Fn(PeerId) -> Option<PeerId>) {
+        for slot in self.slots.iter_mut() {
+            let Some(before) = slot.as_ref().and_then(|sa| sa.peer) else { continue };
+            match (renamed(before), slot.as_mut()) {
+                (Some(after), Some(sa)) => sa.peer = Some(after),
+                _ => *slot = None,
+            }
+        }
+    }
+
     /// See [`Ike::forget`](super::Ike::forget).
     pub(crate) fn forget(&mut self, cx: &mut Context<'_>, peer: PeerId) {
         for at in 0..self.slots.len() {

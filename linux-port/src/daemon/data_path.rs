@@ -252,8 +252,11 @@ impl DataPath {
         let path = IkePath { local: SocketAddr::new(local, port), remote: *from, natt };
         match &mut self.inbox {
             None => self.counters.no_ike += 1,
-            Some(inbox) if inbox.push(path, packet.as_slice()) => {}
-            Some(_) => self.counters.ike_overflow += 1,
+            Some(inbox) => {
+                if !inbox.push(path, packet.as_slice()) {
+                    self.counters.ike_overflow += 1;
+                }
+            }
         }
     }
 

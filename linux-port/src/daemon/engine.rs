@@ -194,9 +194,11 @@ impl Engine {
             (port, nat_port, fwmark, i.tunlink.clone(), i.state_dir.clone())
         };
         if fixed(&interface) != fixed(&self.interface) {
-            return Err("port, nat_port, fwmark, tunlink and state_dir change only with a restart; \
+            return Err(
+                "port, nat_port, fwmark, tunlink and state_dir change only with a restart; \
                         the configuration before stays in use"
-                .into());
+                    .into(),
+            );
         }
         if ike::is_used(&interface) && self.ike.is_none() {
             return Err("keying 'ike' needs a restart, for its port; the configuration before \
@@ -214,7 +216,7 @@ impl Engine {
             Peers::build(&interface.peers, previous, same_identity, &mut self.state);
         self.peers = peers;
         self.interface = interface;
-        self.adopt_connections(&places, now);
+        self.adopt_connections(&places);
         for peer in &before {
             if let Some(name) = name_of(peer)
                 && !self.interface.peers.iter().any(|other| name_of(other) == Some(name))
@@ -504,7 +506,7 @@ impl Engine {
         interface.addresses.extend(self.ike.iter().flat_map(Control::given));
         let underlay = Underlay {
             endpoints: self.endpoints(),
-            ports: self.data.outer.ports(),
+            ports: self.data.outer.all_ports(),
             ..underlay(&interface, self.mtu, self.netifd.is_some())
         };
         self.steering.update(&interface, underlay)
@@ -513,7 +515,7 @@ impl Engine {
     /// Tells steering of the ports that are not those of the configuration.
     fn apply_ports(&mut self) -> Result<(), Trouble> {
         let configured = underlay(&self.interface, self.mtu, false).ports;
-        if self.data.outer.ports().iter().all(|port| configured.contains(port)) {
+        if self.data.outer.all_ports().iter().all(|port| configured.contains(port)) {
             return Ok(());
         }
         let interface = self.interface.clone();
@@ -525,8 +527,7 @@ impl Engine {
         let Some(netifd) = &mut self.netifd else { return };
         let (addresses, routes) = self.steering.delegated();
         let Interface { name, zone, .. } = &self.interface;
-        let servers: Vec<IpAddr> =
-            self.ike.iter().flat_map(|ike| ike.name_servers()).collect();
+        let servers: Vec<IpAddr> = self.ike.iter().flat_map(|ike| ike.name_servers()).collect();
         let message = crate::netifd::up(name, addresses, &routes, &servers, zone.as_deref());
         netifd.announce(message, clock::now());
     }

@@ -34,14 +34,8 @@ pub(super) enum Which {
 }
 
 impl Which {
-    pub(super) const ALL: [Which; 6] = [
-        Which::EspV4,
-        Which::EspV6,
-        Which::UdpV4,
-        Which::UdpV6,
-        Which::IkeV4,
-        Which::IkeV6,
-    ];
+    pub(super) const ALL: [Which; 6] =
+        [Which::EspV4, Which::EspV6, Which::UdpV4, Which::UdpV6, Which::IkeV4, Which::IkeV6];
 
     fn of(path: &Path) -> Which {
         match (path, Family::of(path.remote())) {
@@ -88,6 +82,8 @@ struct Tunlink {
 /// The sockets; one that the kernel does not offer is missing.
 pub(super) struct Outer {
     sockets: [Option<OuterSocket>; Which::ALL.len()],
+    /// The UDP ports of the sockets that have one.
+    ports: [Option<u16>; Which::ALL.len()],
     tunlink: Option<Tunlink>,
     /// Packets that fit into each queue.
     batch: usize,
@@ -131,10 +127,18 @@ impl Outer {
                 *socket = opened?;
             }
         }
+        let udp = Which::ALL.map(|which| which.is_udp() || which.is_ike());
+        let mut ports = [None; Which::ALL.len()];
+        for ((port, socket), udp) in ports.iter_mut().zip(&sockets).zip(udp) {
+            *port = match socket.as_ref().filter(|_| udp).map(udp_socket::local_port) {
+                Some(port) => Some(port.map_err(|error| error.to_string())?),
+                None => None,
+            };
+        }
         let tunlink = interface.tunlink.as_ref();
         let tunlink = tunlink.map(|device| Tunlink { device: device.clone(), bound: true });
         let drops = SendDrops::of(&interface.name);
-        let mut outer = Outer { sockets, tunlink, batch, blocked: None, drops };
+        let mut outer = Outer { sockets, ports, tunlink, batch, blocked: None, drops };
         outer.follow_tunlink();
         Ok(outer)
     }
@@ -158,13 +162,12 @@ impl Outer {
 
     /// The UDP port that a socket has; `None` without it.
     pub(super) fn port(&self, which: Which) -> Option<u16> {
-        udp_socket::local_port(self.get(which)?).ok()
+        self.ports.get(which as usize).copied().flatten()
     }
 
     /// All UDP ports that the sockets have.
-    pub(super) fn ports(&self) -> Vec<u16> {
-        let udp = Which::ALL.into_iter().filter(|which| which.is_udp() || which.is_ike());
-        sorted::set(udp.filter_map(|which| self.port(which)))
+    pub(super) fn all_ports(&self) -> Vec<u16> {
+        sorted::set(self.ports.iter().copied().flatten())
     }
 
     /// How many packets fit into each queue.

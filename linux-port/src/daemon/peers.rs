@@ -85,15 +85,18 @@ fn known_by(peer: &Peer) -> Known {
     }
 }
 
-/// Whether the SAs of a peer serve it under another configuration.
+/// Whether the SAs of a peer serve this one of another configuration.
+pub(super) fn is_same(before: &Peer, after: &Peer) -> bool {
+    known_by(before) == known_by(after) && same_sas(before, after)
+}
+
 fn same_sas(before: &Peer, after: &Peer) -> bool {
     let of_sas = |peer: &Peer| {
         let Peer { offset, offset6, encap, .. } = *peer;
         let Peer { endpoint, allowed_ips, local_ips, .. } = peer.clone();
         (offset, offset6, encap, endpoint, allowed_ips, local_ips)
     };
-    before.keying == after.keying
-        && (manual(after).is_some() || of_sas(before) == of_sas(after))
+    before.keying == after.keying && (manual(after).is_some() || of_sas(before) == of_sas(after))
 }
 
 fn manual(peer: &Peer) -> Option<&ManualKeys> {

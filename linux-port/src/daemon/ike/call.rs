@@ -31,6 +31,7 @@ pub(in crate::daemon) struct Call {
     pub(super) up: Option<Instant>,
     /// Why they cannot.
     pub(super) reason: Option<Reason>,
+    start: Option<Start>,
     /// Whether somebody wants it called.
     wanted: bool,
     /// Not called before.
@@ -57,7 +58,7 @@ impl Call {
         // An address of ours comes from the peer: without one there may be no traffic to wait for.
         let wanted = start == Some(Start::Auto)
             || (start == Some(Start::Traffic) && interface.virtual_addresses);
-        Call { lease: directory::lease(peer), wanted, ..Call::default() }
+        Call { lease: directory::lease(peer), start, wanted, ..Call::default() }
     }
 
     /// The peer is to be called there.
@@ -70,8 +71,8 @@ impl Call {
     }
 
     /// There are packets for it.
-    pub(super) fn want(&mut self, peer: &Peer) {
-        self.wanted |= directory::keys(peer).is_some_and(|keys| keys.start == Start::Traffic);
+    pub(super) fn want(&mut self) {
+        self.wanted |= self.start == Some(Start::Traffic);
     }
 
     /// Whether it is to be called now.
@@ -84,22 +85,45 @@ impl Call {
         (self.wanted && self.address.is_some()).then_some(self.not_before)
     }
 
+    /// What it waits for if nothing went wrong.
+    pub(super) fn waits_for(&self) -> &'static str {
+        match (self.start, self.address) {
+            (Some(Start::Auto), None) => "its address is not known yet",
+            (Some(Start::Auto), Some(_)) => "it is going to be called",
+            (Some(Start::Traffic), _) => "waits for traffic",
+            (Some(Start::None) | None, _) => "waits for the peer to call",
+        }
+    }
+
     pub(super) fn came_up(&mut self, now: Instant) {
         self.up = Some(now);
         (self.reason, self.failures, self.silence) = (None, 0, None);
     }
 
     /// The connection has ended, or an attempt to make one.
-    pub(super) fn failed(&mut self, now: Instant, peer: &Peer, reason: Reason) {
+    pub(super) fn failed(&mut self, now: Instant, reason: Reason) {
         (self.up, self.reason, self.silence) = (None, Some(reason), None);
         // Whoever waits for traffic waits for more of it.
-        self.wanted = directory::keys(peer).is_some_and(|keys| keys.start == Start::Auto);
+        self.wanted = self.start == Some(Start::Auto);
         let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(6)).min(LONGEST_PAUSE);
         self.failures += 1;
         // Those who lost the same peer at the same time do not all come back at once.
         let pause = pause.as_millis() as u64;
         let pause = pause / 2 + random::below(pause / 2 + 1);
         self.not_before = now.saturating_add(Duration::from_millis(pause));
+    }
+
+    /// We have dropped the connection, to make another.
+    pub(super) fn dropped(&mut self) {
+        (self.up, self.silence, self.wanted) = (None, None, true);
+        self.not_before = Instant::ZERO;
+    }
+
+    /// Somebody who claims to be the peer was refused.
+    pub(super) fn refused(&mut self, reason: Reason) {
+        if self.up.is_none() {
+            self.reason = Some(reason);
+        }
     }
 
     /// The next call is not made before.
@@ -155,7 +179,7 @@ mod tests {
         call.aim("192.0.2.1".parse().unwrap());
         assert!(call.is_due(at(0)));
         let pause = |call: &mut Call| {
-            call.failed(at(100), &peer, Reason::NoAnswer);
+            call.failed(at(100), Reason::NoAnswer);
             call.next().unwrap().saturating_since(at(100)).as_millis()
         };
         for longest in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
@@ -174,11 +198,11 @@ mod tests {
         let mut call = Call::new(&interface, &peer);
         call.aim("192.0.2.1".parse().unwrap());
         assert!(!call.is_due(at(0)));
-        call.want(&peer);
+        call.want();
         assert!(call.is_due(at(0)));
-        call.failed(at(0), &peer, Reason::NoAnswer);
+        call.failed(at(0), Reason::NoAnswer);
         assert!(!call.is_due(at(100)));
-        call.want(&peer);
+        call.want();
         assert!(!call.is_due(at(0)) && call.is_due(at(1)));
     }
 
@@ -187,7 +211,7 @@ mod tests {
         let (interface, peer) = peer("none");
         let mut call = Call::new(&interface, &peer);
         call.aim("192.0.2.1".parse().unwrap());
-        call.want(&peer);
+        call.want();
         assert!(!call.is_due(at(100)));
     }
 }

@@ -50,11 +50,8 @@ impl Pad for Directory<'_> {
                 (Credential::PresharedKey(&secret.0), Expectation::PresharedKey(&secret.0), None)
             }
         };
-        let ppk = ppk.map(|ppk| Ppk {
-            id: ppk.id.as_bytes(),
-            key: &ppk.key.0,
-            required: ppk.required,
-        });
+        let ppk =
+            ppk.map(|ppk| Ppk { id: ppk.id.as_bytes(), key: &ppk.key.0, required: ppk.required });
         Some(PadEntry {
             local_id: keys.local_id.as_ref(),
             remote_id: remote_id(keys, call)?,
@@ -85,6 +82,10 @@ impl Pad for Directory<'_> {
         })
     }
 
+    fn has_ppk(&self) -> bool {
+        self.interface.peers.iter().any(has_ppk)
+    }
+
     fn pretends_nat(&self, from: IpAddr) -> bool {
         (0..).map(PeerId).zip(&self.interface.peers).any(|(id, _)| {
             self.get(id).is_some_and(|(peer, _, call)| {
@@ -92,6 +93,12 @@ impl Pad for Directory<'_> {
             })
         })
     }
+}
+
+/// Whether a peer has a postquantum preshared key.
+fn has_ppk(peer: &Peer) -> bool {
+    let authentication = keys(peer).map(|keys| &keys.authentication);
+    matches!(authentication, Some(Authentication::PublicKey { ppk: Some(_), .. }))
 }
 
 /// What the peer has to call itself: what is configured, or its address.

@@ -16,7 +16,7 @@ pub(in crate::daemon) struct Inbox {
 }
 
 impl Inbox {
-    pub(super) fn new() -> Inbox {
+    pub(in crate::daemon) fn new() -> Inbox {
         let bytes = vec![0; ROOM].into_boxed_slice();
         Inbox { bytes, used: 0, messages: Vec::with_capacity(MESSAGES) }
     }

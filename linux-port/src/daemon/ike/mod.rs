@@ -20,10 +20,12 @@ mod random;
 use core::net::IpAddr;
 use core::time::Duration;
 
+use simplevpn_core::crypto::dh::Group;
 use simplevpn_core::crypto::sign::PrivateKey;
 use simplevpn_core::ike::suite::Preferences;
 use simplevpn_core::ike::{
-    Context, Given, Ike, IkeEvent, IkeStatus, MAX_MESSAGE_LEN, Phase, Reason, Settings, Target,
+    Context, Given, Ike, IkeEvent, IkeSlot, IkeStatus, MAX_MESSAGE_LEN, Phase, Reason, Settings,
+    Target,
 };
 use simplevpn_core::{Instant, Path, PeerId};
 use smoltcp::wire::IpCidr;
@@ -35,7 +37,10 @@ pub(super) use self::inbox::Inbox;
 use self::random::Random;
 use super::engine::Engine;
 use super::outer::Which;
+use super::peers;
 use crate::config::model::{Encap, Host, Interface, Keying, Secret};
+use crate::outer_socket::Family;
+use crate::status::{Connection, State};
 
 /// Bytes for a fragmented message of a peer's.
 const REASSEMBLY: usize = 4096;
@@ -75,10 +80,9 @@ pub(super) struct Control {
 impl Control {
     pub(super) fn new(interface: &Interface) -> Control {
         let count = interface.peers.len();
-        let slots: Vec<_> = (0..count + count.min(SPARE_SAS) + SPARE_SAS).map(|_| None).collect();
         let reassembly = vec![0; REASSEMBLY];
         let settings = Settings::new(Preferences::new(has_fast_aes()));
-        let endpoint = Ike::new(settings, slots.into(), reassembly.into(), &mut Random);
+        let endpoint = Ike::new(settings, slots(count).into(), reassembly.into(), &mut Random);
         Control {
             endpoint,
             private_key: interface.private_key.as_ref().and_then(private_key),
@@ -115,6 +119,11 @@ impl Control {
     }
 }
 
+/// Storage for the IKE SAs of so many peers.
+fn slots(peers: usize) -> Vec<IkeSlot> {
+    (0..peers + peers.min(SPARE_SAS) + SPARE_SAS).map(|_| None).collect()
+}
+
 fn private_key(secret: &Secret) -> Option<PrivateKey> {
     secret.0.first_chunk().map(PrivateKey::from_seed)
 }
@@ -127,6 +136,13 @@ fn has_fast_aes() -> bool {
     return std::arch::is_aarch64_feature_detected!("aes");
     #[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
     false
+}
+
+fn group(group: Group) -> &'static str {
+    match group {
+        Group::Curve25519 => "x25519",
+        Group::P256 => "p256",
+    }
 }
 
 /// What the endpoint is told to do.
@@ -220,9 +236,8 @@ impl Engine {
 
     /// There are packets for a peer without an SA.
     pub(super) fn want_call(&mut self, id: PeerId, now: Instant) {
-        let Some(peer) = self.interface.peers.get(id.index()) else { return };
         if let Some(call) = self.ike.as_mut().and_then(|ike| ike.call(id)) {
-            call.want(peer);
+            call.want();
             self.call_peers(now);
         }
     }
@@ -241,7 +256,7 @@ impl Engine {
                 self.went_down(*id, *reason, now);
             }
             IkeEvent::Failed(id, reason) => self.attempt_failed(*id, *reason, now),
-            IkeEvent::Stranger(from, reason) => self.stranger(*from, *reason, now),
+            IkeEvent::Refused(claimed, from, reason) => self.refused(*claimed, *from, *reason, now),
             IkeEvent::ChildRekeyed(id) => {
                 self.tell(*id, log::Level::Debug, &"new keys for packets");
             }
@@ -282,20 +297,14 @@ impl Engine {
     }
 
     fn went_down(&mut self, id: PeerId, reason: Reason, now: Instant) {
-        let Some(peer) = self.interface.peers.get(id.index()) else { return };
         if let Some(call) = self.ike.as_mut().and_then(|ike| ike.call(id)) {
-            call.failed(now, peer, reason);
+            call.failed(now, reason);
         }
     }
 
-    /// An attempt has failed: that is told once for each reason, until it succeeds.
+    /// Our attempt has failed: that is told once for each reason, until it succeeds.
     fn attempt_failed(&mut self, id: PeerId, reason: Reason, now: Instant) {
         let Some(call) = self.ike.as_mut().and_then(|ike| ike.call(id)) else { return };
-        if call.up.is_some() {
-            // Somebody else's attempt changes nothing about a connection.
-            self.tell(id, log::Level::Debug, &format_args!("an attempt failed: {reason}"));
-            return;
-        }
         let level = match call.reason == Some(reason) && call.has_failed() {
             true => log::Level::Debug,
             false => log::Level::Warn,
@@ -319,7 +328,7 @@ impl Engine {
         let at = addresses.iter().position(|address| Some(*address) == at);
         let others = (1..=addresses.len()).map(|n| (at.unwrap_or(0) + n) % addresses.len());
         let mut others = others.filter_map(|at| addresses.get(at)).copied();
-        if let Some(next) = others.find(|address| self.serves(*address))
+        if let Some(next) = others.find(|address| self.data.outer.serves(Family::of(*address)))
             && let Some(call) = self.ike.as_mut().and_then(|ike| ike.call(id))
         {
             let not_before = call.not_before();
@@ -330,12 +339,20 @@ impl Engine {
         }
     }
 
-    fn stranger(&mut self, from: IpAddr, reason: Reason, now: Instant) {
+    /// Somebody was refused: strangers can do that as often as they like.
+    fn refused(&mut self, claimed: Option<PeerId>, from: IpAddr, reason: Reason, now: Instant) {
         let Some(control) = &mut self.ike else { return };
+        if let Some(call) = claimed.and_then(|id| control.call(id)) {
+            call.refused(reason);
+        }
         if control.told.is_none_or(|told| now.saturating_since(told) >= STRANGERS) {
             control.told = Some(now);
             let name = &self.interface.name;
-            log::warn!("{name}: {from} tried to connect: {reason}; more are not told for a minute");
+            let claimed = claimed.and_then(|id| self.interface.peers.get(id.index()));
+            let who = claimed.map(|peer| format!(" as {}", peer.name)).unwrap_or_default();
+            log::warn!(
+                "{name}: {from} tried to connect{who}: {reason}; more are not told for a minute"
+            );
         }
     }
 
@@ -410,15 +427,9 @@ impl Engine {
         }
         for id in silent {
             self.tell(id, log::Level::Warn, &"no ESP arrives; trying ESP in UDP");
-            self.with_ike(now, &mut |ike, cx| {
-                ike.terminate(now, cx, id);
-                ike.forget(now, cx, id);
-            });
-            if let Some(call) = self.ike.as_mut().and_then(|ike| ike.call(id)) {
-                call.hold(Instant::ZERO);
-            }
-            self.call_peers(now);
+            self.drop_connection(id, now);
         }
+        self.call_peers(now);
     }
 
     /// Our addresses or routes have changed: who can follow is told, who cannot is called anew.
@@ -434,13 +445,14 @@ impl Engine {
             if target.local == path.local.ip() {
                 continue;
             }
+            let mut anew = false;
             self.with_ike(now, &mut |ike, cx| {
-                if !ike.address_changed(now, cx, id, &target)
-                    && ike.status(id).is_some_and(|status| status.initiator)
-                {
-                    ike.forget(now, cx, id);
-                }
+                let follows = ike.address_changed(now, cx, id, &target);
+                anew = !follows && ike.status(id).is_some_and(|status| status.initiator);
             });
+            if anew {
+                self.drop_connection(id, now);
+            }
         }
         self.call_peers(now);
     }
@@ -453,6 +465,15 @@ impl Engine {
         }
     }
 
+    /// Drops a connection, of which the peer is told once; another may be made at once.
+    fn drop_connection(&mut self, id: PeerId, now: Instant) {
+        self.with_ike(now, &mut |ike, cx| ike.terminate(now, cx, id));
+        self.with_ike(now, &mut |ike, cx| ike.forget(cx, id));
+        if let Some(call) = self.ike.as_mut().and_then(|ike| ike.call(id)) {
+            call.dropped();
+        }
+    }
+
     /// Closes the connections with peers that `interface` has no more, or other than before, and
     /// returns whether we are the same to all others.
     pub(super) fn close_changed(&mut self, interface: &Interface, now: Instant) -> bool {
@@ -460,19 +481,81 @@ impl Engine {
             && interface.virtual_addresses == self.interface.virtual_addresses;
         for at in 0..self.peers.list.len() {
             let before = &self.peers.list[at].config;
-            let stays = interface.peers.iter().any(|after| same_connection(before, after));
+            let stays = interface.peers.iter().any(|after| peers::is_same(before, after));
             if !stays || !same_identity {
                 let id = PeerId(at as u32);
-                self.with_ike(now, &mut |ike, cx| ike.terminate(now, cx, id));
-                self.with_ike(now, &mut |ike, cx| ike.forget(now, cx, id));
+                self.drop_connection(id, now);
             }
         }
         same_identity
     }
 
-    /// Whether a connection is up.
-    pub(super) fn is_up(&self, id: PeerId) -> bool {
-        let status = self.ike.as_ref().and_then(|ike| ike.status(id));
-        status.is_some_and(|status| status.phase == Phase::Up && status.child.is_some())
+    /// Goes on under another configuration, in which each peer has the place in `before` that is
+    /// given for it, if it was there.
+    pub(super) fn adopt_connections(&mut self, before: &[Option<usize>]) {
+        let Some(control) = &mut self.ike else { return };
+        control.private_key = self.interface.private_key.as_ref().and_then(private_key);
+        control.endpoint.enlarge(slots(before.len()).into());
+        let mut calls: Vec<_> = core::mem::take(&mut control.calls).into_iter().map(Some).collect();
+        let known = |at: Option<usize>| calls.get_mut(at?).and_then(Option::take);
+        let known: Vec<_> = before.iter().copied().map(known).collect();
+        let peers = known.into_iter().zip(&self.interface.peers);
+        let new = |peer| Call::new(&self.interface, peer);
+        control.calls = peers.map(|(call, peer)| call.unwrap_or_else(|| new(peer))).collect();
+        control.endpoint.renumber(&|id| {
+            let at = before.iter().position(|before| *before == Some(id.index()))?;
+            Some(PeerId(at as u32))
+        });
+    }
+
+    /// The addresses of the TUN device, with those that peers have given us.
+    pub(super) fn addresses(&self) -> Vec<IpCidr> {
+        let given = self.ike.iter().flat_map(Control::given);
+        self.interface.addresses.iter().copied().chain(given).collect()
+    }
+
+    /// How the connection with a peer is, for people; `None` if its keys are manual.
+    pub(super) fn connection(&self, id: PeerId) -> Option<Connection> {
+        directory::keys(self.interface.peers.get(id.index())?)?;
+        let control = self.ike.as_ref()?;
+        let call = control.calls.get(id.index())?;
+        let status = control.status(id);
+        let Some(status) = status else {
+            let reason = call.reason.map(|reason| reason.to_string());
+            let reason = reason.unwrap_or_else(|| call.waits_for().to_owned());
+            return Some(Connection {
+                state: State::Down,
+                since: None,
+                reason: Some(reason),
+                next_call: call.next(),
+                rekey: None,
+                last_heard: None,
+                suite: None,
+                remarks: Vec::new(),
+            });
+        };
+        let remarks = [
+            (status.initiator, "we called"),
+            (!status.initiator, "they called"),
+            (status.local_nat, "NAT here"),
+            (status.remote_nat, "NAT there"),
+            (status.mobike, "can move"),
+            (status.ppk, "with preshared key"),
+        ];
+        let state = match status.phase {
+            Phase::Negotiating => State::Negotiating,
+            Phase::Up => State::Up,
+            Phase::Closing => State::Closing,
+        };
+        Some(Connection {
+            state,
+            since: Some(call.up.unwrap_or(status.since)),
+            reason: status.child_reason.or(call.reason).map(|reason| reason.to_string()),
+            next_call: None,
+            rekey: status.rekey_child_at,
+            last_heard: (status.phase != Phase::Negotiating).then_some(status.last_heard),
+            suite: status.suite.map(|suite| (suite.cipher.name(), group(suite.group))),
+            remarks: remarks.iter().filter(|(so, _)| *so).map(|(_, remark)| *remark).collect(),
+        })
     }
 }
