@@ -172,6 +172,10 @@ pub(crate) fn handle_response(
         Err(reason) => return refuse_responder(sa, env, reason),
     }
     sa.about.mobike = message.notification(NotifyType::MOBIKE_SUPPORTED).is_some();
+    if sa.yields(env, peer) {
+        sa.establish(env, &entry.lifetimes);
+        return Outcome::Yields;
+    }
     first_child::handle_response(sa, env, (peer, &entry), authentication.spi_in, message);
     sa.establish(env, &entry.lifetimes);
     Outcome::Established
@@ -265,7 +269,11 @@ fn write_answer(
     auth: &AuthData,
     message: &Message<'_>,
 ) -> Result<Outcome, Failure> {
-    let child = first_child::respond(sa, env, (peer, entry), message)?;
+    let child = if sa.yields(env, peer) {
+        first_child::Answer::Refused(NotifyType::NO_ADDITIONAL_SAS)
+    } else {
+        first_child::respond(sa, env, (peer, entry), message)?
+    };
     let About { ppk, mobike, .. } = sa.about;
     sa.link.respond(ExchangeType::IKE_AUTH, &mut |writer| {
         writer.id_responder(own_id)?;
@@ -276,8 +284,9 @@ fn write_answer(
         first_child::write_answer(writer, &child)?;
         if mobike { writer.notify_type(NotifyType::MOBIKE_SUPPORTED) } else { Ok(()) }
     })?;
+    let yields = sa.yields(env, peer);
     sa.establish(env, &entry.lifetimes);
-    Ok(Outcome::Established)
+    Ok(if yields { Outcome::Yields } else { Outcome::Established })
 }
 
 /// Tells the initiator that it is not who it says, and forgets it then.
