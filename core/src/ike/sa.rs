@@ -25,6 +25,7 @@ use super::timer::{Timer, Timers};
 use super::want::Wants;
 use super::wire::Message;
 use super::wire::id::Id;
+use crate::crypto::prf::SHA1_LEN;
 use crate::path::Path;
 use crate::spd::PeerId;
 use crate::time::Instant;
@@ -163,6 +164,8 @@ pub struct IkeSa {
     pub(crate) suite: Option<IkeSuite>,
     pub(crate) about: About,
     pub(crate) nat: Nat,
+    /// The hash of our address as the peer has last seen it, with MOBIKE.
+    pub(crate) seen: Option<[u8; SHA1_LEN]>,
     /// How ESP travels, as configured for the peer.
     pub(crate) encap: Encap,
     /// What our request is for that is on the way.
@@ -204,6 +207,7 @@ impl IkeSa {
             last_heard: now,
             rumour: None,
             encap: Encap::Auto,
+            seen: None,
         }
     }
 

@@ -419,6 +419,7 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// See [`Ike::address_changed`](super::Ike::address_changed).
     pub(crate) fn address_changed(
         &mut self,
         now: Instant,
@@ -426,8 +427,20 @@ impl<'a> Table<'a> {
         peer: PeerId,
         target: &Target,
     ) -> bool {
-        let _ = (now, &cx.pad, peer, target);
-        false
+        let moves =
+            |sa: &IkeSa| sa.state == State::Established && sa.about.mobike && sa.link.initiator;
+        let Some(at) = self.find_peer(peer).filter(|at| self.get(*at).is_some_and(moves)) else {
+            return false;
+        };
+        self.with(at, now, cx, &mut |sa, env| {
+            sa.target = Some(*target);
+            let path = if sa.link.path.natt { target.floated() } else { target.first() };
+            sa.link.window.redirect(path);
+            sa.move_to(env, &path);
+            sa.wants.add(Want::UpdateAddress);
+            Outcome::Keep
+        });
+        true
     }
 
     /// Has the IKE SA of a peer begin an exchange.
