@@ -30,6 +30,7 @@ mod exchange;
 pub mod identity;
 pub mod keymat;
 mod link;
+mod mobike;
 mod nat;
 pub mod pad;
 pub mod path;

@@ -34,13 +34,12 @@ impl Nat {
     pub(crate) fn detect(message: &Message<'_>, path: &IkePath) -> Nat {
         let spis = message.header().spis;
         // The peer may have several addresses, and sends the hash of each.
-        let mut sources = 0_u8;
-        let (mut source_seen, mut destination_seen) = (false, None);
+        let (mut source_seen, mut destination_seen) = (None, None);
         for notify in message.notifications() {
             match notify.notify_type {
                 NotifyType::NAT_DETECTION_SOURCE_IP => {
-                    sources = 1;
-                    source_seen |= notify.data == hash(spis, path.remote);
+                    let seen = notify.data == hash(spis, path.remote);
+                    source_seen = Some(seen || source_seen == Some(true));
                 }
                 NotifyType::NAT_DETECTION_DESTINATION_IP => {
                     destination_seen = Some(notify.data == hash(spis, path.local));
@@ -48,11 +47,11 @@ impl Nat {
                 _ => {}
             }
         }
-        let supported = sources > 0 && destination_seen.is_some();
-        Nat {
-            supported,
-            local: supported && destination_seen == Some(false),
-            remote: supported && !source_seen,
+        match (source_seen, destination_seen) {
+            (Some(source_seen), Some(destination_seen)) => {
+                Nat { supported: true, local: !destination_seen, remote: !source_seen }
+            }
+            _ => Nat::default(),
         }
     }
 }
@@ -66,16 +65,24 @@ fn hash(spis: IkeSpis, address: SocketAddr) -> [u8; SHA1_LEN] {
     }
 }
 
-/// Writes our two notifications. Whoever `pretends` sends a wrong source, so that the peer takes
-/// us to be behind a NAT.
-pub(crate) fn write(
-    writer: &mut PayloadWriter<'_>,
-    spis: IkeSpis,
-    path: &IkePath,
-    pretends: bool,
-) -> Result<(), NoRoom> {
-    let source = if pretends { SocketAddr::from(([0; 4], 0)) } else { path.local };
-    let (source, destination) = (hash(spis, source), hash(spis, path.remote));
-    writer.notify(&Notify::new(NotifyType::NAT_DETECTION_SOURCE_IP, &source))?;
-    writer.notify(&Notify::new(NotifyType::NAT_DETECTION_DESTINATION_IP, &destination))
+/// What we send for the peer to find out.
+pub(crate) struct Hashes {
+    source: [u8; SHA1_LEN],
+    destination: [u8; SHA1_LEN],
+}
+
+impl Hashes {
+    /// For a message on `path`. Whoever `pretends` sends a wrong source, so that the peer takes us
+    /// to be behind a NAT.
+    pub(crate) fn new(spis: IkeSpis, path: &IkePath, pretends: bool) -> Hashes {
+        let source = if pretends { SocketAddr::from(([0; 4], 0)) } else { path.local };
+        Hashes { source: hash(spis, source), destination: hash(spis, path.remote) }
+    }
+
+    /// Writes the two notifications.
+    pub(crate) fn write(&self, writer: &mut PayloadWriter<'_>) -> Result<(), NoRoom> {
+        let Hashes { source, destination } = self;
+        writer.notify(&Notify::new(NotifyType::NAT_DETECTION_SOURCE_IP, source))?;
+        writer.notify(&Notify::new(NotifyType::NAT_DETECTION_DESTINATION_IP, destination))
+    }
 }

@@ -25,6 +25,7 @@ use super::timer::{Timer, Timers};
 use super::want::Wants;
 use super::wire::Message;
 use super::wire::id::Id;
+use crate::crypto::prf::SHA1_LEN;
 use crate::path::Path;
 use crate::spd::PeerId;
 use crate::time::Instant;
@@ -33,6 +34,9 @@ use crate::time::Instant;
 pub const MAX_INIT_LEN: usize = 2048;
 /// Length of our nonces in bytes.
 pub(crate) const NONCE_LEN: usize = 32;
+
+/// Two connections between the same ends that came about within this time were begun at once.
+const AT_ONCE: Duration = Duration::from_secs(10);
 
 /// What an exchange works with besides the IKE SA: what [`Context`](super::Context) lends, and
 /// what belongs to the endpoint.
@@ -112,6 +116,8 @@ pub(crate) enum Outcome {
     Keep,
     /// It is authenticated: others with the same peer have to go.
     Established,
+    /// It is authenticated, and is the one to go.
+    Yields,
     /// [`IkeSa::successor`] is there, and gets the slot that its SPI of ours leads to.
     Succeeded,
     /// It is gone, which the user is told.
@@ -158,6 +164,8 @@ pub struct IkeSa {
     pub(crate) suite: Option<IkeSuite>,
     pub(crate) about: About,
     pub(crate) nat: Nat,
+    /// The hash of our address as the peer has last seen it, with MOBIKE.
+    pub(crate) seen: Option<[u8; SHA1_LEN]>,
     /// How ESP travels, as configured for the peer.
     pub(crate) encap: Encap,
     /// What our request is for that is on the way.
@@ -199,6 +207,7 @@ impl IkeSa {
             last_heard: now,
             rumour: None,
             encap: Encap::Auto,
+            seen: None,
         }
     }
 
@@ -288,6 +297,18 @@ impl IkeSa {
     pub(crate) fn peer_octets(&self, secrets: &IkeSecrets, id: &Id<'_>) -> SignedOctets<'_> {
         let sk_p = if self.link.initiator { &secrets.sk_pr } else { &secrets.sk_pi };
         SignedOctets::new(&self.peer_init, &self.nonce, sk_p, &[&id.header(), id.data])
+    }
+
+    /// Whether both ends have connected to each other at the same time, and this IKE SA is the one
+    /// that goes: the one whose initiator has the higher SPI, which both ends see alike. Its
+    /// initiator deletes it. This is about an IKE SA that is being authenticated.
+    pub(crate) fn yields(&self, env: &Env<'_>, peer: PeerId) -> bool {
+        env.others(peer).any(|other| {
+            other.state == State::Established
+                && other.link.initiator != self.link.initiator
+                && env.now.saturating_since(other.since) < AT_ONCE
+                && other.link.spis.initiator < self.link.spis.initiator
+        })
     }
 
     /// Both ends are authenticated: what was kept for that is not needed any more, and the keys

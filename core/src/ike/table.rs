@@ -14,9 +14,9 @@ use super::link::Link;
 use super::path::{IkePath, Target};
 use super::queue::Events;
 use super::reason::Reason;
-use super::sa::{Env, IkeSa, Outcome, State};
+use super::sa::{Env, IkeSa, Outcome, State, Successor};
 use super::status::IkeEvent;
-use super::timer::Timer;
+use super::timer::{Timer, Timers};
 use super::want::Want;
 use super::wire::Header;
 use crate::spd::PeerId;
@@ -133,6 +133,7 @@ impl<'a> Table<'a> {
         match outcome {
             Outcome::Keep => {}
             Outcome::Established => self.replace_others(at, now, cx),
+            Outcome::Yields => self.yield_to_other(at, now, cx),
             Outcome::Succeeded => self.succeed(at, now, cx),
             Outcome::Gone(reason) => self.end(at, cx, reason, None),
             Outcome::Lingers(reason) => self.end(at, cx, reason, Some(now)),
@@ -299,7 +300,7 @@ impl<'a> Table<'a> {
             (Some(sa), Some(now)) => {
                 sa.state = State::Ended;
                 sa.wants.clear();
-                sa.timers = Default::default();
+                sa.timers = Timers::default();
                 sa.timers.set(Timer::Forget, now.saturating_add(LINGER));
             }
             (slot, _) => *slot = None,
@@ -330,13 +331,26 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// Of two connections that were begun at once, the end that has begun this one deletes it; the
+    /// other end waits for that.
+    fn yield_to_other(&mut self, at: usize, now: Instant, cx: &mut Context<'_>) {
+        let Some(sa) = self.get_mut(at) else { return };
+        if sa.link.initiator {
+            self.close_replaced(at, now, cx);
+        } else {
+            sa.state = State::Replaced;
+            sa.timers = Timers::default();
+            sa.timers.set(Timer::Forget, now.saturating_add(REPLACED));
+        }
+    }
+
     /// Another connection with the same peer has taken the place of this one: the peer is told, in
     /// case it knows it still.
     fn close_replaced(&mut self, at: usize, now: Instant, cx: &mut Context<'_>) {
         self.remove_children(at, cx);
         self.with(at, now, cx, &mut |sa, _| {
             sa.state = State::Replaced;
-            sa.timers = Default::default();
+            sa.timers = Timers::default();
             sa.timers.set(Timer::Forget, now.saturating_add(REPLACED));
             sa.wants.clear();
             sa.wants.add(Want::CloseIke);
@@ -344,9 +358,38 @@ impl<'a> Table<'a> {
         });
     }
 
-    /// Puts the successor of an IKE SA in its slot.
+    /// Puts the successor of an IKE SA in its slot. All but the keys and the message ids goes on;
+    /// the old one only waits to be deleted, by the end that has begun the exchange (RFC 7296
+    /// §2.18).
     fn succeed(&mut self, at: usize, now: Instant, cx: &mut Context<'_>) {
-        let _ = (at, now, &cx.pad);
+        let Some(old) = self.get_mut(at) else { return };
+        let Some(successor) = old.successor.take() else { return };
+        let Successor { initiator, spis, suite, keys } = successor;
+        let mut link = Link::new(initiator, spis, old.link.path);
+        link.keys = Some(keys);
+        let mut new = IkeSa::new(now, State::Established, link);
+        (new.peer, new.target, new.suite) = (old.peer, old.target, Some(suite));
+        (new.about, new.nat, new.encap) = (old.about, old.nat, old.encap);
+        new.since = old.since;
+        new.wants = core::mem::take(&mut old.wants);
+        new.children = core::mem::take(&mut old.children);
+        new.timers = core::mem::take(&mut old.timers);
+        old.state = State::Replaced;
+        old.timers.set(Timer::Forget, now.saturating_add(REPLACED));
+        if initiator {
+            old.wants.add(Want::CloseIke);
+        }
+        let at_new = slot_of(new.link.own_spi());
+        let Some(slot) = self.slots.get_mut(at_new) else { return };
+        *slot = Some(new);
+        self.with(at_new, now, cx, &mut |sa, env| {
+            if let Some((peer, entry)) = sa.entry(env.pad) {
+                sa.start_lifetime(env, &entry.lifetimes);
+                env.events.push(IkeEvent::Rekeyed(peer));
+            }
+            Outcome::Keep
+        });
+        self.with(at, now, cx, &mut |_, _| Outcome::Keep);
     }
 
     /// See [`Ike::enlarge`](super::Ike::enlarge).
@@ -399,6 +442,7 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// See [`Ike::address_changed`](super::Ike::address_changed).
     pub(crate) fn address_changed(
         &mut self,
         now: Instant,
@@ -406,8 +450,20 @@ impl<'a> Table<'a> {
         peer: PeerId,
         target: &Target,
     ) -> bool {
-        let _ = (now, &cx.pad, peer, target);
-        false
+        let moves =
+            |sa: &IkeSa| sa.state == State::Established && sa.about.mobike && sa.link.initiator;
+        let Some(at) = self.find_peer(peer).filter(|at| self.get(*at).is_some_and(moves)) else {
+            return false;
+        };
+        self.with(at, now, cx, &mut |sa, env| {
+            sa.target = Some(*target);
+            let path = if sa.link.path.natt { target.floated() } else { target.first() };
+            sa.link.window.redirect(path);
+            sa.move_to(env, &path);
+            sa.wants.add(Want::UpdateAddress);
+            Outcome::Keep
+        });
+        true
     }
 
     /// Has the IKE SA of a peer begin an exchange.

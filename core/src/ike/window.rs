@@ -175,6 +175,13 @@ impl Window {
         self.request.to_send || self.response.to_send
     }
 
+    /// Sends our request again at once, to somewhere else.
+    pub(crate) fn redirect(&mut self, path: IkePath) {
+        if self.is_busy() {
+            self.request.send_again(path);
+        }
+    }
+
     /// A message that waits to be sent, copied to `out`; answers first.
     pub(crate) fn take(&mut self, out: &mut [u8]) -> Option<(IkePath, usize)> {
         self.response.take(out).or_else(|| self.request.take(out))

@@ -16,7 +16,7 @@ use super::{Failure, Task, first_child};
 use crate::ike::auth::{AuthData, AuthError, Credential};
 use crate::ike::identity::Identity;
 use crate::ike::keymat::IkeSecrets;
-use crate::ike::pad::{PadEntry, Ppk};
+use crate::ike::pad::{Encap, PadEntry, Ppk};
 use crate::ike::ppk;
 use crate::ike::reason::Reason;
 use crate::ike::sa::{About, Env, IkeSa, Outcome};
@@ -49,12 +49,7 @@ fn write_request(sa: &mut IkeSa, env: &mut Env<'_>) -> Result<(), Reason> {
     let own_id = own_identity(sa, &entry);
     let id = Id::from(&own_id);
     let Proof { auth, without_ppk } = prove(sa, &entry, &id, ppk.as_ref())?;
-    if let Some(target) = sa.target
-        && sa.nat.supported
-        && (sa.nat.is_there() || sa.wants_udp())
-    {
-        sa.link.path = target.floated();
-    }
+    float(sa);
     let alone = env.others(peer).next().is_none();
     let spi_in = env.child_spi().ok_or(Reason::Full)?;
     let offered = first_child::offered(&entry);
@@ -77,6 +72,17 @@ fn write_request(sa: &mut IkeSa, env: &mut Env<'_>) -> Result<(), Reason> {
     })?;
     sa.task = Task::Auth(Authentication { spi_in });
     Ok(())
+}
+
+/// Goes on where ESP in UDP travels as well: because there is a NAT, or in case there is one later
+/// (RFC 7296 §2.23, RFC 4555 §3.3).
+fn float(sa: &mut IkeSa) {
+    if let Some(target) = sa.target
+        && sa.nat.supported
+        && (sa.nat.is_there() || sa.encap != Encap::Esp)
+    {
+        sa.link.path = target.floated();
+    }
 }
 
 impl From<NoRoom> for Reason {
@@ -172,6 +178,10 @@ pub(crate) fn handle_response(
         Err(reason) => return refuse_responder(sa, env, reason),
     }
     sa.about.mobike = message.notification(NotifyType::MOBIKE_SUPPORTED).is_some();
+    if sa.yields(env, peer) {
+        sa.establish(env, &entry.lifetimes);
+        return Outcome::Yields;
+    }
     first_child::handle_response(sa, env, (peer, &entry), authentication.spi_in, message);
     sa.establish(env, &entry.lifetimes);
     Outcome::Established
@@ -265,7 +275,11 @@ fn write_answer(
     auth: &AuthData,
     message: &Message<'_>,
 ) -> Result<Outcome, Failure> {
-    let child = first_child::respond(sa, env, (peer, entry), message)?;
+    let child = if sa.yields(env, peer) {
+        first_child::Answer::Refused(NotifyType::NO_ADDITIONAL_SAS)
+    } else {
+        first_child::respond(sa, env, (peer, entry), message)?
+    };
     let About { ppk, mobike, .. } = sa.about;
     sa.link.respond(ExchangeType::IKE_AUTH, &mut |writer| {
         writer.id_responder(own_id)?;
@@ -276,8 +290,9 @@ fn write_answer(
         first_child::write_answer(writer, &child)?;
         if mobike { writer.notify_type(NotifyType::MOBIKE_SUPPORTED) } else { Ok(()) }
     })?;
+    let yields = sa.yields(env, peer);
     sa.establish(env, &entry.lifetimes);
-    Ok(Outcome::Established)
+    Ok(if yields { Outcome::Yields } else { Outcome::Established })
 }
 
 /// Tells the initiator that it is not who it says, and forgets it then.

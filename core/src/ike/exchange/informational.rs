@@ -2,6 +2,9 @@
 
 use super::{Failure, Task};
 use crate::ike::child;
+use crate::ike::mobike::{self, Cookie2};
+use crate::ike::nat;
+use crate::ike::pad::Encap;
 use crate::ike::reason::Reason;
 use crate::ike::sa::{Env, IkeSa, Outcome, State};
 use crate::ike::status::IkeEvent;
@@ -19,6 +22,8 @@ pub(crate) enum Purpose {
     CloseIke,
     /// To delete the child SA with this SPI of ours.
     CloseChild(u32),
+    /// To tell our new address.
+    UpdateAddress(Cookie2),
 }
 
 /// Begins what is wanted.
@@ -32,12 +37,17 @@ pub(crate) fn request(sa: &mut IkeSa, env: &mut Env<'_>, want: Want) -> Result<(
             Some(spi) => Purpose::CloseChild(spi),
             None => return Ok(()),
         },
+        Want::UpdateAddress => Purpose::UpdateAddress(mobike::cookie2(env)),
         _ => Purpose::Liveness,
     };
-    sa.link.request(env.now, ExchangeType::INFORMATIONAL, &mut |writer| match purpose {
+    let looks_out = mobike::looks_out(sa);
+    let nat = nat::Hashes::new(sa.link.spis, &sa.link.path, sa.encap == Encap::Udp);
+    sa.link.request(env.now, ExchangeType::INFORMATIONAL, &mut |writer| match &purpose {
+        Purpose::Liveness if looks_out => nat.write(writer),
         Purpose::Liveness => Ok(()),
         Purpose::CloseIke => writer.delete_ike(),
-        Purpose::CloseChild(spi) => writer.delete_esp(&[spi]),
+        Purpose::CloseChild(spi) => writer.delete_esp(&[*spi]),
+        Purpose::UpdateAddress(cookie) => mobike::write_update(writer, &nat, cookie),
     })?;
     sa.task = Task::Informational(purpose);
     Ok(())
@@ -48,10 +58,17 @@ pub(crate) fn handle_response(
     sa: &mut IkeSa,
     env: &mut Env<'_>,
     purpose: Purpose,
-    _message: &Message<'_>,
+    message: &Message<'_>,
 ) -> Outcome {
     match purpose {
-        Purpose::Liveness => Outcome::Keep,
+        Purpose::Liveness => {
+            mobike::handle_liveness_response(sa, message);
+            Outcome::Keep
+        }
+        Purpose::UpdateAddress(cookie) => {
+            mobike::handle_update_response(sa, env, &cookie, message);
+            Outcome::Keep
+        }
         Purpose::CloseIke => Outcome::Gone(Reason::Closed),
         Purpose::CloseChild(spi) => {
             child::closed(sa, env, spi);
@@ -84,9 +101,12 @@ pub(crate) fn respond(
             }
         }
     }
-    sa.link.respond(ExchangeType::INFORMATIONAL, &mut |writer| match &gone[..] {
-        [] => Ok(()),
-        gone => writer.delete_esp(gone),
+    mobike::handle_request(sa, env, message);
+    let pretends = sa.encap == Encap::Udp;
+    let nat = nat::Hashes::new(sa.link.spis, &sa.link.answer_path, pretends);
+    sa.link.respond(ExchangeType::INFORMATIONAL, &mut |writer| {
+        mobike::write_answer(writer, &nat, message)?;
+        if gone.is_empty() { Ok(()) } else { writer.delete_esp(&gone) }
     })?;
     Ok(Outcome::Keep)
 }

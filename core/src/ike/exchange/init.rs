@@ -67,7 +67,7 @@ pub(crate) fn begin(sa: &mut IkeSa, env: &mut Env<'_>) -> Outcome {
 fn request(sa: &mut IkeSa, env: &mut Env<'_>, initiation: Initiation) -> Outcome {
     let Some((_, entry)) = sa.entry(env.pad) else { return Outcome::Gone(Reason::Forgotten) };
     let IkeSa { link, nonce, .. } = sa;
-    let (spis, path) = (link.spis, link.path);
+    let nat = nat::Hashes::new(link.spis, &link.path, entry.encap == Encap::Udp);
     let (preferences, cookie) = (&env.settings.preferences, &initiation.cookie);
     let written = link.request(env.now, ExchangeType::IKE_SA_INIT, &mut |writer| {
         if !cookie.is_empty() {
@@ -75,7 +75,7 @@ fn request(sa: &mut IkeSa, env: &mut Env<'_>, initiation: Initiation) -> Outcome
         }
         proposal::write_ike(writer, Spi::None, preferences)?;
         write_key_and_nonce(writer, &initiation.key, nonce)?;
-        nat::write(writer, spis, &path, entry.encap == Encap::Udp)?;
+        nat.write(writer)?;
         write_abilities(writer, entry.ppk.is_some())
     });
     sa.task = Task::Init(initiation);
@@ -307,12 +307,13 @@ pub(crate) fn respond(
     sa.timers.set(Timer::HalfOpen, env.now.saturating_add(HALF_OPEN));
     let ppk = sa.about.use_ppk && env.pad.has_ppk();
     let pretends = env.pad.pretends_nat(request.path.remote.ip());
-    let (path, supported) = (request.path, sa.nat.supported);
+    let nat = nat::Hashes::new(spis, &request.path, pretends);
+    let supported = sa.nat.supported;
     let written = sa.link.respond(ExchangeType::IKE_SA_INIT, &mut |writer| {
         proposal::write_chosen_ike(writer, number, Spi::None, suite)?;
         write_key_and_nonce(writer, &key, &nonce)?;
         if supported {
-            nat::write(writer, spis, &path, pretends)?;
+            nat.write(writer)?;
         }
         write_abilities(writer, ppk)
     });
