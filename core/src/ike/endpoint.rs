@@ -9,7 +9,9 @@ use heapless::Deque;
 use managed::ManagedSlice;
 use rand_core::CryptoRng;
 
-use super::exchange::{self, init};
+use super::exchange::{self, init, rekey_ike};
+use super::keymat::IkeSpis;
+use super::link::Link;
 use super::pad::Pad;
 use super::path::{IkePath, Target};
 use super::queue::Events;
@@ -33,6 +35,8 @@ pub const MAX_SLOTS: usize = 1 << SLOT_BITS;
 const SLOT_BITS: u32 = 20;
 /// How long an IKE SA that has ended answers the same request again.
 const LINGER: Duration = Duration::from_secs(10);
+/// How long a slot is kept free for the successor of an IKE SA: longer than its request is sent.
+const RESERVATION: Duration = Duration::from_secs(60);
 /// How many slots are remembered as having something to send, before all are looked through.
 const OUTBOX_LEN: usize = 16;
 
@@ -270,10 +274,11 @@ impl<'a> Ike<'a> {
         {
             outcome = Outcome::Gone(reason);
         }
+        self.reserve(at, now);
         match outcome {
             Outcome::Keep => {}
             Outcome::Established => self.replace_others(at, now, cx),
-            Outcome::Succeeded => self.succeed(at, now),
+            Outcome::Succeeded => self.succeed(at, now, cx),
             Outcome::Gone(reason) => self.end(at, now, cx, reason, false),
             Outcome::Lingers(reason) => self.end(at, now, cx, reason, true),
         }
@@ -310,8 +315,49 @@ impl<'a> Ike<'a> {
     /// Of the IKE SAs of one peer, only the one that was just authenticated stays.
     fn replace_others(&mut self, _at: usize, _now: Instant, _cx: &mut Context<'_>) {}
 
-    /// Puts the successor of an IKE SA in its slot.
-    fn succeed(&mut self, _at: usize, _now: Instant) {}
+    /// Puts what takes the place of an IKE SA, and what would have, into the slots that their SPIs
+    /// lead to.
+    fn succeed(&mut self, at: usize, now: Instant, cx: &mut Context<'_>) {
+        for heir in [true, false] {
+            let Some(old) = self.slots.get_mut(at).and_then(Option::as_mut) else { return };
+            let new = if heir { old.successor.take() } else { old.redundant.take() };
+            let Some(new) = new else { continue };
+            let own = if new.initiator { new.spis.initiator } else { new.spis.responder };
+            let mut env = Env {
+                now,
+                rng: cx.rng,
+                pad: cx.pad,
+                sad: cx.sad,
+                settings: &self.settings,
+                events: &mut self.events,
+                spare_spi: None,
+            };
+            let sa = rekey_ike::succeed(old, &mut env, new, heir);
+            if heir {
+                sa.tell(&mut self.events, IkeEvent::Rekeyed);
+            }
+            let slot = slot_of(own);
+            if let Some(place) = self.slots.get_mut(slot) {
+                *place = Some(sa);
+            }
+            self.with(slot, now, cx, &mut |_, _| Outcome::Keep);
+        }
+        self.with(at, now, cx, &mut |_, _| Outcome::Keep);
+    }
+
+    /// Keeps a slot free for an IKE SA that is being negotiated within another.
+    fn reserve(&mut self, at: usize, now: Instant) {
+        let Some(sa) = self.slots.get_mut(at).and_then(Option::as_mut) else { return };
+        let Some(own) = sa.reserve.take() else { return };
+        let spis = IkeSpis { initiator: own, responder: 0 };
+        let mut placeholder =
+            IkeSa::new(now, State::Initiating, Link::new(true, spis, sa.link.path));
+        placeholder.timers.set(Timer::Forget, now.saturating_add(RESERVATION));
+        if let Some(place) = self.slots.get_mut(slot_of(own)) {
+            *place = Some(placeholder);
+        }
+        self.settle(slot_of(own));
+    }
 
     /// A first message of somebody.
     fn handle_stranger(

@@ -3,6 +3,8 @@
 //! The exchanges ([`super::exchange`]) work on this; it never sees another IKE SA. What concerns
 //! several is an [`Outcome`], which the endpoint carries out.
 
+use core::time::Duration;
+
 use rand_core::CryptoRng;
 
 use super::child::{self, Children};
@@ -10,6 +12,7 @@ use super::exchange::Task;
 use super::keymat::{IkeKeys, IkeSpis};
 use super::link::Link;
 use super::nat::Nat;
+use super::nonce::Lowest;
 use super::pad::{Pad, PadEntry};
 use super::path::{IkePath, Target};
 use super::queue::Events;
@@ -27,6 +30,9 @@ use crate::time::Instant;
 
 /// How long a peer's IKE_SA_INIT may be, in bytes: AUTH covers it, so that it has to be kept.
 pub const MAX_INIT_LEN: usize = 2048;
+/// How long to wait, and up to as much more, before something is tried once more.
+const BUSY_PAUSE: Duration = Duration::from_secs(2);
+const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 /// Length of our nonces in bytes.
 pub(crate) const NONCE_LEN: usize = 32;
 
@@ -49,6 +55,32 @@ impl Env<'_> {
         let mut nonce = [0; NONCE_LEN];
         self.rng.fill_bytes(&mut nonce);
         nonce
+    }
+
+    /// When keys that are to live for `lifetime` are replaced, and when they end if they were not:
+    /// each end has times of its own, so that both seldom begin at once.
+    pub(crate) fn lifetime(&mut self, lifetime: Duration) -> (Instant, Instant) {
+        let tenth = lifetime / 10;
+        let earlier = self.random_below(tenth);
+        let replace = self.now.saturating_add(lifetime.saturating_sub(earlier));
+        (replace, self.now.saturating_add(lifetime.saturating_add(tenth)))
+    }
+
+    /// When to try once more what the peer was too busy for (RFC 7296 §2.25).
+    pub(crate) fn soon(&mut self) -> Instant {
+        let pause = BUSY_PAUSE.saturating_add(self.random_below(BUSY_PAUSE));
+        self.now.saturating_add(pause)
+    }
+
+    /// When to try once more what the peer refuses.
+    pub(crate) fn much_later(&mut self) -> Instant {
+        let pause = REFUSED_PAUSE.saturating_add(self.random_below(REFUSED_PAUSE));
+        self.now.saturating_add(pause)
+    }
+
+    fn random_below(&mut self, limit: Duration) -> Duration {
+        let share = self.rng.next_u32() >> 16;
+        limit.saturating_mul(share) / (1 << 16)
     }
 
     /// An SPI for a child SA of ours.
@@ -115,6 +147,13 @@ pub(crate) struct Successor {
     pub(crate) keys: IkeKeys,
 }
 
+/// The peer's successor for an IKE SA for which we have asked for one as well (RFC 7296 §2.8.2).
+pub(crate) struct Rival {
+    pub(crate) successor: Successor,
+    /// Of the nonces of the exchange that has made it.
+    pub(crate) lowest: Lowest,
+}
+
 /// One IKE SA with its child.
 pub struct IkeSa {
     pub(crate) state: State,
@@ -134,6 +173,12 @@ pub struct IkeSa {
     pub(crate) children: Children,
     /// What takes its place; see [`Outcome::Succeeded`].
     pub(crate) successor: Option<Successor>,
+    /// What would have done so, but is one too many: it is only deleted.
+    pub(crate) redundant: Option<Successor>,
+    /// What the peer has made to take its place, while we want to make another.
+    pub(crate) rival: Option<Rival>,
+    /// An SPI of ours for a successor, whose slot has to be kept free.
+    pub(crate) reserve: Option<u64>,
     /// Our nonce of IKE_SA_INIT.
     pub(crate) nonce: [u8; NONCE_LEN],
     /// The peer's message of IKE_SA_INIT, until AUTH is checked.
@@ -159,12 +204,30 @@ impl IkeSa {
             timers: Timers::default(),
             children: Children::default(),
             successor: None,
+            redundant: None,
+            rival: None,
+            reserve: None,
             nonce: [0; NONCE_LEN],
             peer_init: heapless::Vec::new(),
             since: now,
             last_heard: now,
             hearsay: None,
         }
+    }
+
+    /// Another IKE SA between the same two ends, with keys of its own, in nobody's use yet.
+    pub(crate) fn twin(
+        &self,
+        now: Instant,
+        initiator: bool,
+        spis: IkeSpis,
+        keys: IkeKeys,
+    ) -> IkeSa {
+        let mut link = Link::new(initiator, spis, self.link.path);
+        link.keys = Some(keys);
+        let IkeSa { peer, target, about, nat, since, last_heard, .. } = *self;
+        let twin = IkeSa::new(now, State::Replaced, link);
+        IkeSa { peer, target, about, nat, since, last_heard, ..twin }
     }
 
     /// The peer, and what is configured for it.
