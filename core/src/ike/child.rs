@@ -22,10 +22,10 @@ use core::time::Duration;
 
 use super::keymat::{ChildKeys, CipherKey};
 use super::nonce::Lowest;
-use super::path::IkePath;
+use super::pad::Lifetimes;
 use super::reason::Reason;
 use super::sa::{Env, IkeSa};
-use super::sad::{ChildSa, Refused};
+use super::sad::{ChildSa, Refused, SaDatabase};
 use super::status::IkeEvent;
 use super::suite::ChildSuite;
 use super::timer::Timer;
@@ -71,7 +71,6 @@ pub(crate) struct Waiting {
     key_out: CipherKey,
     local: Ranges,
     remote: Ranges,
-    path: Path,
     /// Of the nonces of the exchange that has made it.
     lowest: Lowest,
     /// How often it was looked whether the peer uses it.
@@ -85,6 +84,8 @@ pub(crate) struct Children {
     pub(crate) current: Option<Child>,
     waiting: Option<Waiting>,
     past: heapless::Vec<(Child, Past), MAX_PAIRS>,
+    /// Our SPI of one that the peer has made and we could not, to be deleted.
+    pub(crate) unwanted: Option<u32>,
     /// Why there is none.
     pub(crate) reason: Option<Reason>,
 }
@@ -103,7 +104,7 @@ impl Children {
     /// Our SPI of a pair that we have to delete.
     pub(crate) fn next_to_close(&self) -> Option<u32> {
         let mut closing = self.past.iter().filter(|(_, past)| *past == Past::Closing);
-        closing.next().map(|(child, _)| child.spi_in)
+        self.unwanted.or_else(|| closing.next().map(|(child, _)| child.spi_in))
     }
 
     fn past(&mut self, is: impl Fn(&Child) -> bool) -> Option<&mut (Child, Past)> {
@@ -166,21 +167,17 @@ impl<'k> Agreed<'k> {
     }
 }
 
-/// Where ESP travels, if in UDP or not (RFC 3948).
-pub(crate) fn esp_path(path: &IkePath, in_udp: bool) -> Path {
-    if in_udp {
-        Path::Udp { local: path.local, remote: path.remote }
-    } else {
-        Path::Esp { local: path.local.ip(), remote: path.remote.ip() }
-    }
+/// The keys of the pair in use begin to age.
+pub(crate) fn start_lifetime(sa: &mut IkeSa, env: &mut Env<'_>, lifetimes: &Lifetimes) {
+    let [soft, hard] = env.ages(lifetimes.child);
+    sa.timers.set(Timer::RekeyChild, soft);
+    sa.timers.set(Timer::ExpireChild, hard);
 }
 
-/// Begins the life of the pair in use: soon before its end it is replaced.
-pub(crate) fn begin_lifetime(sa: &mut IkeSa, env: &mut Env<'_>) {
-    let Some((_, entry)) = sa.entry(env.pad) else { return };
-    let (replace, expire) = env.lifetime(entry.lifetimes.child);
-    sa.timers.set(Timer::RekeyChild, replace);
-    sa.timers.set(Timer::ExpireChild, expire);
+fn begin_lifetime(sa: &mut IkeSa, env: &mut Env<'_>) {
+    if let Some((_, entry)) = sa.entry(env.pad) {
+        start_lifetime(sa, env, &entry.lifetimes);
+    }
 }
 
 /// A pair where there was none, whose inbound half is installed.
@@ -209,10 +206,9 @@ pub(crate) fn replace(sa: &mut IkeSa, env: &mut Env<'_>, child: Child) {
 /// A pair that the peer has made in place of the one in use, and whose inbound half is installed:
 /// it is not sent with before the peer accepts what comes with it.
 pub(crate) fn await_peer(sa: &mut IkeSa, env: &mut Env<'_>, agreed: &Agreed<'_>, lowest: Lowest) {
-    let (key_out, path) = (agreed.key_out.clone(), agreed.path);
+    let (child, key_out) = (agreed.child, agreed.key_out.clone());
     let [local, remote] = [agreed.local.clone(), agreed.remote.clone()];
-    let child = agreed.child;
-    sa.children.waiting = Some(Waiting { child, key_out, local, remote, path, lowest, looked: 0 });
+    sa.children.waiting = Some(Waiting { child, key_out, local, remote, lowest, looked: 0 });
     sa.timers.set(Timer::SwitchOutbound, env.now.saturating_add(SWITCH_PAUSE));
 }
 
@@ -240,13 +236,13 @@ pub(crate) fn close_redundant(sa: &mut IkeSa, env: &mut Env<'_>, child: Child) {
 fn adopt(sa: &mut IkeSa, env: &mut Env<'_>, old: Past) {
     let (Some(waiting), Some(peer)) = (sa.children.waiting.take(), sa.peer) else { return };
     sa.timers.clear(Timer::SwitchOutbound);
-    let Waiting { child, key_out, local, remote, path, .. } = &waiting;
+    let Waiting { child, key_out: key, local, remote, .. } = &waiting;
     let Child { spi_out: spi, suite, .. } = *child;
-    let outbound = ChildSa { peer, spi, key: key_out, esn: suite.esn, local, remote, path: *path };
+    let outbound = ChildSa { peer, spi, key, esn: suite.esn, local, remote, path: sa.esp_path() };
     if env.sad.install_outbound(&outbound).is_err() {
         // Rather no pair than one that only one end sends with.
         bury(sa, env, *child, Past::Closing);
-        remove_current(sa, env);
+        remove_current(sa, env.sad);
         sa.wants.add(Want::NewChild);
         return;
     }
@@ -289,24 +285,24 @@ fn follow_past(sa: &mut IkeSa, env: &mut Env<'_>) {
 }
 
 /// The child SAs are gone with their IKE SA (RFC 7296 §1.4.1).
-pub(crate) fn remove_all(sa: &mut IkeSa, env: &mut Env<'_>) {
-    remove_current(sa, env);
+pub(crate) fn remove_all(sa: &mut IkeSa, sad: &mut dyn SaDatabase) {
+    remove_current(sa, sad);
     if let Some(waiting) = sa.children.waiting.take() {
-        env.sad.remove_inbound(waiting.child.spi_in);
+        sad.remove_inbound(waiting.child.spi_in);
     }
     for (child, _) in core::mem::take(&mut sa.children.past) {
-        env.sad.remove_inbound(child.spi_in);
+        sad.remove_inbound(child.spi_in);
     }
     sa.timers.clear(Timer::SwitchOutbound);
 }
 
 /// The pair in use is gone, and none is in its place.
-pub(crate) fn remove_current(sa: &mut IkeSa, env: &mut Env<'_>) -> Option<Child> {
+fn remove_current(sa: &mut IkeSa, sad: &mut dyn SaDatabase) -> Option<Child> {
     let child = sa.children.current.take()?;
     if let Some(peer) = sa.peer {
-        env.sad.remove_outbound(peer, child.spi_out);
+        sad.remove_outbound(peer, child.spi_out);
     }
-    env.sad.remove_inbound(child.spi_in);
+    sad.remove_inbound(child.spi_in);
     sa.timers.clear(Timer::RekeyChild);
     sa.timers.clear(Timer::ExpireChild);
     Some(child)
@@ -314,7 +310,7 @@ pub(crate) fn remove_current(sa: &mut IkeSa, env: &mut Env<'_>) -> Option<Child>
 
 /// The keys of the pair in use are too old: rather none than these.
 pub(crate) fn expire(sa: &mut IkeSa, env: &mut Env<'_>) {
-    let Some(child) = remove_current(sa, env) else { return };
+    let Some(child) = remove_current(sa, env.sad) else { return };
     bury(sa, env, child, Past::Closing);
     sa.children.reason = Some(Reason::Expired);
     sa.wants.add(Want::NewChild);
@@ -353,13 +349,14 @@ pub(crate) fn lost(sa: &mut IkeSa, env: &mut Env<'_>, spi_in: u32) {
     if sa.children.waiting.is_some() {
         adopt(sa, env, Past::Retired);
     } else {
-        remove_current(sa, env);
+        remove_current(sa, env.sad);
         sa.wants.add(Want::NewChild);
     }
 }
 
 /// The peer has confirmed that the pair with this SPI of ours is deleted.
 pub(crate) fn closed(sa: &mut IkeSa, env: &mut Env<'_>, spi_in: u32) {
+    sa.children.unwanted.take_if(|unwanted| *unwanted == spi_in);
     if let Some((_, past)) = sa.children.past(|child| child.spi_in == spi_in) {
         *past = Past::Retired;
     }
@@ -373,7 +370,7 @@ pub(crate) fn deleted_by_peer(sa: &mut IkeSa, env: &mut Env<'_>, spi_out: u32) -
         if sa.children.waiting.is_some() {
             adopt(sa, env, Past::Retired);
         } else {
-            remove_current(sa, env);
+            remove_current(sa, env.sad);
             sa.children.reason = Some(Reason::PeerClosed);
             sa.tell(env.events, |peer| IkeEvent::Down(peer, Reason::PeerClosed));
         }

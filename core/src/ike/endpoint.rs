@@ -1,44 +1,42 @@
-//! The endpoint: which IKE SA a message is for, and what concerns several of them.
+//! The endpoint: which IKE SA a message is for, and what strangers get.
 //!
 //! Sans-IO: the caller brings datagrams and the time, and takes datagrams, events and the next
-//! deadline. All storage is lent.
+//! deadline. All storage is lent. What concerns several IKE SAs is in [`super::table`].
+//!
+//! Later versions of IKE are met with silence, although they might be told which one we speak
+//! (RFC 7296 §2.5).
 
 use core::time::Duration;
 
-use heapless::Deque;
 use managed::ManagedSlice;
 use rand_core::CryptoRng;
 
-use super::exchange::{self, init, rekey_ike};
-use super::keymat::IkeSpis;
-use super::link::Link;
+use super::cookie;
+use super::exchange;
+use super::exchange::init::{self, Refusal};
 use super::pad::Pad;
 use super::path::{IkePath, Target};
-use super::queue::Events;
 use super::reason::Reason;
-use super::sa::{Env, IkeSa, Outcome, State};
+use super::sa::IkeSa;
 use super::sad::SaDatabase;
+use super::stateless::Stateless;
 use super::status::{IkeEvent, IkeStatus};
 use super::suite::Preferences;
-use super::timer::Timer;
+use super::table::Table;
 use super::want::Want;
-use super::wire::numbers::ExchangeType;
+use super::wire::notify::Notify;
+use super::wire::numbers::{ExchangeType, NotifyType};
 use super::wire::sk::{OpenError, Opened, Sealed};
 use super::wire::skf::{Reassembled, Reassembly, ReassemblyError};
-use super::wire::{Header, Malformed};
-use super::{child, cookie};
+use super::wire::{Header, Malformed, Message};
 use crate::spd::PeerId;
 use crate::time::Instant;
 
 /// How many slots an endpoint can have: the low bits of our SPIs are a slot's number.
 pub const MAX_SLOTS: usize = 1 << SLOT_BITS;
-const SLOT_BITS: u32 = 20;
-/// How long an IKE SA that has ended answers the same request again.
-const LINGER: Duration = Duration::from_secs(10);
-/// How long a slot is kept free for the successor of an IKE SA: longer than its request is sent.
-const RESERVATION: Duration = Duration::from_secs(60);
-/// How many slots are remembered as having something to send, before all are looked through.
-const OUTBOX_LEN: usize = 16;
+pub(crate) const SLOT_BITS: u32 = 20;
+/// For how long fragments of one message keep those of strangers' out.
+const REASSEMBLY: Duration = Duration::from_secs(2);
 
 /// One slot of storage for an IKE SA; `None` is empty.
 pub type IkeSlot = Option<IkeSa>;
@@ -92,19 +90,12 @@ pub struct IkeTransmit {
 
 /// An IKE endpoint: initiator and responder for any number of peers.
 pub struct Ike<'a> {
-    settings: Settings,
-    slots: ManagedSlice<'a, IkeSlot>,
-    reassembly: Reassembly<'a>,
+    table: Table<'a>,
     guard: cookie::Guard,
-    events: Events,
-    /// The slots that have something to send; `None` if they are more than fit.
-    outbox: Option<Deque<u32, OUTBOX_LEN>>,
-    /// An answer to a stranger, of whom nothing is kept.
-    stateless: init::Stateless,
-    /// No IKE SA has anything to do before.
-    earliest: Option<Instant>,
-    /// Where the search for a free slot begins.
-    next_free: usize,
+    stateless: Stateless,
+    reassembly: Reassembly<'a>,
+    /// Which message the fragments are of, and when the first came.
+    reassembling: Option<(Header, Instant)>,
 }
 
 impl<'a> Ike<'a> {
@@ -116,27 +107,22 @@ impl<'a> Ike<'a> {
     #[must_use]
     pub fn new(
         settings: Settings,
-        mut slots: ManagedSlice<'a, IkeSlot>,
+        slots: ManagedSlice<'a, IkeSlot>,
         reassembly: ManagedSlice<'a, u8>,
         rng: &mut dyn CryptoRng,
     ) -> Ike<'a> {
-        slots.iter_mut().for_each(|slot| *slot = None);
         Ike {
-            settings,
-            slots,
-            reassembly: Reassembly::new(reassembly),
+            table: Table::new(settings, slots),
             guard: cookie::Guard::new(rng),
-            events: Events::default(),
-            outbox: Some(Deque::new()),
-            stateless: init::Stateless::default(),
-            earliest: None,
-            next_free: 0,
+            stateless: Stateless::new(),
+            reassembly: Reassembly::new(reassembly),
+            reassembling: None,
         }
     }
 
     /// What holds for all peers; a change counts from the next exchange on.
     pub fn settings_mut(&mut self) -> &mut Settings {
-        &mut self.settings
+        &mut self.table.settings
     }
 
     /// Takes a datagram that came on `path`, without the non-ESP marker. It is decrypted where it
@@ -148,37 +134,16 @@ impl<'a> Ike<'a> {
         path: &IkePath,
         datagram: &mut [u8],
     ) {
-        let header = match Header::parse(datagram) {
-            Ok(header) => header,
-            Err(malformed) => return self.handle_headless(now, path, datagram, malformed),
-        };
-        match (header.exchange, header.response) {
-            (ExchangeType::IKE_SA_INIT, false) => self.handle_stranger(now, cx, path, datagram),
-            (exchange, _) => {
-                let Some(at) = self.find(&header) else { return };
-                if exchange == ExchangeType::IKE_SA_INIT {
-                    self.with(at, now, cx, &mut |sa, env| {
-                        init::handle_response(sa, env, path, datagram)
-                    });
-                } else {
-                    self.handle_protected(at, now, cx, path, datagram);
-                }
-            }
+        let Ok(header) = Header::parse(datagram) else { return };
+        if header.exchange == ExchangeType::IKE_SA_INIT && !header.response {
+            return self.handle_stranger(now, cx, path, &header, datagram);
         }
-    }
-
-    /// Something whose header makes no sense: somebody may speak a later version of IKE.
-    fn handle_headless(
-        &mut self,
-        now: Instant,
-        path: &IkePath,
-        datagram: &[u8],
-        malformed: Malformed,
-    ) {
-        if let Malformed::MajorVersion(3..) = malformed
-            && self.guard.allows(now, path.remote.ip())
-        {
-            self.stateless.refuse_version(path, datagram);
+        let Some(at) = self.table.find(&header) else { return };
+        if header.exchange == ExchangeType::IKE_SA_INIT {
+            self.table
+                .with(at, now, cx, &mut |sa, env| init::handle_response(sa, env, path, datagram));
+        } else {
+            self.handle_protected(at, now, cx, path, datagram);
         }
     }
 
@@ -192,270 +157,167 @@ impl<'a> Ike<'a> {
         datagram: &mut [u8],
     ) {
         let Ok(sealed) = Sealed::parse(datagram) else { return };
-        let Some(sa) = self.slots.get(at).and_then(Option::as_ref) else { return };
+        let Some(sa) = self.table.get(at) else { return };
         let header = *sealed.header();
-        let half_open = !sa.is_established();
+        if !exchange::expects(sa, &header) {
+            return;
+        }
+        let busy = self.reassembling.is_some_and(|(other, since)| {
+            other != header && now.saturating_since(since) < REASSEMBLY
+        });
         if let Some(position) = sealed.fragment()
-            && self.reassembly.has(&header, position)
+            // Whoever is not authenticated has to wait for others to be complete.
+            && (self.reassembly.has(&header, position) || busy && !sa.is_established())
         {
             return;
         }
-        match sa.link.open(sealed) {
-            Err(OpenError::BadIcv) => {}
-            Err(OpenError::Malformed(malformed)) => self.with(at, now, cx, &mut |sa, env| {
-                sa.follow(path, &header);
-                exchange::handle_message(sa, env, &header, Err(malformed))
-            }),
-            Ok(Opened::Message(message)) => self.with(at, now, cx, &mut |sa, env| {
-                sa.follow(path, &header);
-                exchange::handle_message(sa, env, &header, Ok(&message))
-            }),
+        let message = match sa.link.open(sealed) {
+            Err(OpenError::BadIcv) => return,
+            Err(OpenError::Malformed(malformed)) => Err(malformed),
+            Ok(Opened::Message(message)) => Ok(message),
             Ok(Opened::Fragment(fragment)) => {
-                let _ = half_open;
-                let Ok(Reassembled::Message(_)) = self.reassembly.add(&fragment) else { return };
+                if self.reassembling.is_none_or(|(other, _)| other != header) {
+                    self.reassembling = Some((header, now));
+                }
+                match self.reassembly.add(&fragment) {
+                    Ok(Reassembled::Message(message)) => Ok(message),
+                    Err(ReassemblyError::Malformed(malformed)) => Err(malformed),
+                    Ok(_) | Err(ReassemblyError::TooBig) => return,
+                }
             }
-        }
-    }
-
-    /// The IKE SA that a message is for.
-    fn find(&self, header: &Header) -> Option<usize> {
-        let own = if header.from_initiator { header.spis.responder } else { header.spis.initiator };
-        let at = slot_of(own);
-        let sa = self.slots.get(at)?.as_ref()?;
-        (sa.link.own_spi() == own && sa.link.owns(header)).then_some(at)
-    }
-
-    /// The IKE SA of a peer that tells how it is: one that is up rather than another.
-    fn find_peer(&self, peer: PeerId) -> Option<usize> {
-        let rank = |sa: &IkeSa| match sa.state {
-            State::Established => 0,
-            State::Initiating | State::HalfOpen => 1,
-            State::Replaced | State::Closing => 2,
         };
-        let slots = self.slots.iter().enumerate();
-        let of_peer = slots.filter_map(|(at, slot)| Some((at, slot.as_ref()?)));
-        let of_peer = of_peer.filter(|(_, sa)| sa.peer == Some(peer));
-        of_peer.min_by_key(|(_, sa)| rank(sa)).map(|(at, _)| at)
-    }
-
-    /// A free slot, and an SPI that leads to it.
-    fn spare(&mut self, rng: &mut dyn CryptoRng) -> Option<(usize, u64)> {
-        let count = self.slots.len().min(MAX_SLOTS);
-        let mut order = (self.next_free..count).chain(0..self.next_free.min(count));
-        let free = order.find(|at| matches!(self.slots.get(*at), Some(None)))?;
-        self.next_free = free;
-        // The highest bit keeps it from being zero.
-        let random = rng.next_u64() | 1 << 63;
-        Some((free, random >> SLOT_BITS << SLOT_BITS | free as u64))
-    }
-
-    /// Has an exchange work on an IKE SA, and carries out what comes of it.
-    fn with(
-        &mut self,
-        at: usize,
-        now: Instant,
-        cx: &mut Context<'_>,
-        work: &mut dyn FnMut(&mut IkeSa, &mut Env<'_>) -> Outcome,
-    ) {
-        let spare_spi = self.spare(cx.rng).map(|(_, spi)| spi);
-        let Some(sa) = self.slots.get_mut(at).and_then(Option::as_mut) else { return };
-        let mut env = Env {
-            now,
-            rng: cx.rng,
-            pad: cx.pad,
-            sad: cx.sad,
-            settings: &self.settings,
-            events: &mut self.events,
-            spare_spi,
-        };
-        let mut outcome = work(sa, &mut env);
-        if matches!(outcome, Outcome::Keep | Outcome::Established)
-            && let Outcome::Gone(reason) = exchange::start_next(sa, &mut env)
-        {
-            outcome = Outcome::Gone(reason);
+        self.table.with(at, now, cx, &mut |sa, env| {
+            exchange::handle_message(sa, env, path, &header, message.as_ref().map_err(|why| *why))
+        });
+        if self.reassembling.is_some_and(|(complete, _)| complete == header) {
+            self.reassembly.clear();
+            self.reassembling = None;
         }
-        self.reserve(at, now);
-        match outcome {
-            Outcome::Keep => {}
-            Outcome::Established => self.replace_others(at, now, cx),
-            Outcome::Succeeded => self.succeed(at, now, cx),
-            Outcome::Gone(reason) => self.end(at, now, cx, reason, false),
-            Outcome::Lingers(reason) => self.end(at, now, cx, reason, true),
-        }
-        self.settle(at);
-    }
-
-    /// Notes what a slot wants to send, and when it is next due.
-    fn settle(&mut self, at: usize) {
-        let Some(sa) = self.slots.get(at).and_then(Option::as_ref) else { return };
-        self.earliest = [self.earliest, sa.due()].into_iter().flatten().min();
-        if sa.link.window.has_to_send()
-            && let Some(outbox) = &mut self.outbox
-            && outbox.push_back(at as u32).is_err()
-        {
-            self.outbox = None;
-        }
-    }
-
-    /// Ends an IKE SA, and tells the user unless another one of this peer lives.
-    fn end(
-        &mut self,
-        at: usize,
-        _now: Instant,
-        cx: &mut Context<'_>,
-        reason: Reason,
-        linger: bool,
-    ) {
-        let _ = (&self.events, cx.pad, reason, linger, LINGER);
-        if let Some(slot) = self.slots.get_mut(at) {
-            *slot = None;
-        }
-    }
-
-    /// Of the IKE SAs of one peer, only the one that was just authenticated stays.
-    fn replace_others(&mut self, _at: usize, _now: Instant, _cx: &mut Context<'_>) {}
-
-    /// Puts what takes the place of an IKE SA, and what would have, into the slots that their SPIs
-    /// lead to.
-    fn succeed(&mut self, at: usize, now: Instant, cx: &mut Context<'_>) {
-        for heir in [true, false] {
-            let Some(old) = self.slots.get_mut(at).and_then(Option::as_mut) else { return };
-            let new = if heir { old.successor.take() } else { old.redundant.take() };
-            let Some(new) = new else { continue };
-            let own = if new.initiator { new.spis.initiator } else { new.spis.responder };
-            let mut env = Env {
-                now,
-                rng: cx.rng,
-                pad: cx.pad,
-                sad: cx.sad,
-                settings: &self.settings,
-                events: &mut self.events,
-                spare_spi: None,
-            };
-            let sa = rekey_ike::succeed(old, &mut env, new, heir);
-            if heir {
-                sa.tell(&mut self.events, IkeEvent::Rekeyed);
-            }
-            let slot = slot_of(own);
-            if let Some(place) = self.slots.get_mut(slot) {
-                *place = Some(sa);
-            }
-            self.with(slot, now, cx, &mut |_, _| Outcome::Keep);
-        }
-        self.with(at, now, cx, &mut |_, _| Outcome::Keep);
-    }
-
-    /// Keeps a slot free for an IKE SA that is being negotiated within another.
-    fn reserve(&mut self, at: usize, now: Instant) {
-        let Some(sa) = self.slots.get_mut(at).and_then(Option::as_mut) else { return };
-        let Some(own) = sa.reserve.take() else { return };
-        let spis = IkeSpis { initiator: own, responder: 0 };
-        let mut placeholder =
-            IkeSa::new(now, State::Initiating, Link::new(true, spis, sa.link.path));
-        placeholder.timers.set(Timer::Forget, now.saturating_add(RESERVATION));
-        if let Some(place) = self.slots.get_mut(slot_of(own)) {
-            *place = Some(placeholder);
-        }
-        self.settle(slot_of(own));
     }
 
     /// A first message of somebody.
     fn handle_stranger(
         &mut self,
-        _now: Instant,
-        _cx: &mut Context<'_>,
-        _path: &IkePath,
-        _datagram: &[u8],
+        now: Instant,
+        cx: &mut Context<'_>,
+        path: &IkePath,
+        header: &Header,
+        datagram: &[u8],
     ) {
+        let first = header.from_initiator && header.spis.responder == 0 && header.message_id == 0;
+        if !first || self.table.answer_again(path, header, datagram) {
+            return;
+        }
+        let message = match Message::parse(datagram) {
+            Ok(message) => message,
+            Err(Malformed::CriticalPayload(payload_type)) => {
+                let unsupported = NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD;
+                let data = [payload_type.0];
+                return self.stateless.answer(header, path, &Notify::new(unsupported, &data));
+            }
+            Err(_) => return,
+        };
+        let Ok(request) = init::Request::read(&message, datagram, path) else { return };
+        if !self.admits(now, path, header, &request) {
+            return;
+        }
+        let refused = match self.table.begin_answer(now, cx, &request) {
+            Ok(()) | Err(Refusal::Silence) => return,
+            Err(refused) => refused,
+        };
+        let group = match refused {
+            Refusal::Group(group) => Some(group.number().to_be_bytes()),
+            _ => None,
+        };
+        let notify = match &group {
+            Some(group) => Notify::new(NotifyType::INVALID_KE_PAYLOAD, group),
+            None => {
+                let from = path.remote.ip();
+                let event = IkeEvent::Refused(None, from, Reason::NoCommonProposal);
+                self.table.events.push(event);
+                Notify::new(NotifyType::NO_PROPOSAL_CHOSEN, &[])
+            }
+        };
+        self.stateless.answer(header, path, &notify);
+    }
+
+    /// Whether to look closer at somebody's first request, which costs time and memory.
+    fn admits(
+        &mut self,
+        now: Instant,
+        path: &IkePath,
+        header: &Header,
+        request: &init::Request<'_>,
+    ) -> bool {
+        let Settings { cookie_threshold, half_open_limit, .. } = self.table.settings;
+        let half_open = self.table.half_open;
+        if half_open < cookie_threshold {
+            return half_open < half_open_limit;
+        }
+        let address = path.remote.ip();
+        let spi = header.spis.initiator.to_be_bytes();
+        let stranger = cookie::Stranger { address, spi, nonce: request.nonce };
+        if !self.guard.verify(now, &stranger, request.cookie) {
+            let cookie = self.guard.cookie(now, &stranger);
+            self.stateless.answer(header, path, &Notify::new(NotifyType::COOKIE, &cookie));
+            return false;
+        }
+        half_open < half_open_limit && self.guard.allows(now, address)
     }
 
     /// Does what is due. To be called at [`Ike::poll_timeout`], or later.
     pub fn handle_timeout(&mut self, now: Instant, cx: &mut Context<'_>) {
-        if self.earliest.is_none_or(|earliest| now < earliest) {
-            return;
-        }
-        self.earliest = None;
-        for at in 0..self.slots.len() {
-            let Some(sa) = self.slots.get(at).and_then(Option::as_ref) else { continue };
-            let due = sa.due();
-            if due.is_none_or(|due| due > now) || !self.events.has_room() {
-                self.earliest = [self.earliest, due].into_iter().flatten().min();
-            } else {
-                self.with(at, now, cx, &mut exchange::handle_timeout);
-            }
-        }
+        self.table.handle_timeout(now, cx);
     }
 
     /// When [`Ike::handle_timeout`] wants to be called.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.earliest
+        self.table.earliest
     }
 
     /// A message to be sent, written to the beginning of `out`, which has
     /// [`MAX_MESSAGE_LEN`](super::window::MAX_MESSAGE_LEN) bytes. To be called after every other
     /// call until it returns `None`.
     pub fn poll_transmit(&mut self, out: &mut [u8]) -> Option<IkeTransmit> {
-        if let Some((path, len)) = self.stateless.take(out) {
-            return Some(IkeTransmit { path, len });
-        }
-        if let Some(outbox) = &mut self.outbox {
-            while let Some(at) = outbox.front().copied() {
-                let slot = self.slots.get_mut(at as usize).and_then(Option::as_mut);
-                if let Some((path, len)) = slot.and_then(|sa| sa.link.window.take(out)) {
-                    return Some(IkeTransmit { path, len });
-                }
-                outbox.pop_front();
-            }
-            return None;
-        }
-        let mut slots = self.slots.iter_mut().flatten();
-        let sent = slots.find_map(|sa| sa.link.window.take(out));
-        if sent.is_none() {
-            self.outbox = Some(Deque::new());
-        }
+        let sent = self.stateless.take(out).or_else(|| self.table.take(out));
         sent.map(|(path, len)| IkeTransmit { path, len })
     }
 
     /// What has happened. To be called after every other call until it returns `None`.
     pub fn poll_event(&mut self) -> Option<IkeEvent> {
-        self.events.pop()
+        self.table.events.pop()
     }
 
     /// Connects to a peer, unless there is a connection or an attempt already.
     pub fn initiate(&mut self, now: Instant, cx: &mut Context<'_>, peer: PeerId, target: &Target) {
-        let _ = (now, &cx.pad, peer, target);
+        self.table.initiate(now, cx, peer, target);
     }
 
     /// Closes the connection with a peer: tells it, and forgets it then.
     pub fn terminate(&mut self, now: Instant, cx: &mut Context<'_>, peer: PeerId) {
-        self.want(now, cx, peer, Want::CloseIke);
+        self.table.close(now, cx, peer);
     }
 
     /// Drops all about a peer at once, without telling anybody.
-    pub fn forget(&mut self, now: Instant, cx: &mut Context<'_>, peer: PeerId) {
-        for at in 0..self.slots.len() {
-            let Some(Some(sa)) = self.slots.get(at) else { continue };
-            if sa.peer == Some(peer) {
-                self.end(at, now, cx, Reason::Forgotten, false);
-            }
-        }
+    pub fn forget(&mut self, cx: &mut Context<'_>, peer: PeerId) {
+        self.table.forget(cx, peer);
     }
 
     /// Replaces the keys of ESP: because few sequence numbers are left, or on request. Without a
     /// child SA, it makes one.
     pub fn rekey_child(&mut self, now: Instant, cx: &mut Context<'_>, peer: PeerId) {
-        self.want(now, cx, peer, Want::RekeyChild);
+        self.table.want(now, cx, peer, Want::RekeyChild);
     }
 
     /// Replaces the keys of IKE.
     pub fn rekey(&mut self, now: Instant, cx: &mut Context<'_>, peer: PeerId) {
-        self.want(now, cx, peer, Want::RekeyIke);
+        self.table.want(now, cx, peer, Want::RekeyIke);
     }
 
     /// Asks a peer for a sign of life.
     pub fn probe(&mut self, now: Instant, cx: &mut Context<'_>, peer: PeerId) {
-        self.want(now, cx, peer, Want::Liveness);
+        self.table.want(now, cx, peer, Want::Liveness);
     }
 
     /// Tells a peer that our address has changed, if it can follow (RFC 4555); false if it cannot,
@@ -467,27 +329,13 @@ impl<'a> Ike<'a> {
         peer: PeerId,
         target: &Target,
     ) -> bool {
-        let _ = (now, &cx.pad, peer, target);
-        false
-    }
-
-    fn want(&mut self, now: Instant, cx: &mut Context<'_>, peer: PeerId, want: Want) {
-        let Some(at) = self.find_peer(peer) else { return };
-        self.with(at, now, cx, &mut |sa, _| {
-            sa.wants.add(want);
-            Outcome::Keep
-        });
+        self.table.address_changed(now, cx, peer, target)
     }
 
     /// How the connection with a peer is; `None` if there is neither one nor an attempt.
     #[must_use]
     pub fn status(&self, peer: PeerId) -> Option<IkeStatus> {
-        let sa = self.slots.get(self.find_peer(peer)?)?.as_ref()?;
-        Some(sa.status())
+        let at = self.table.find_peer(peer)?;
+        Some(self.table.get(at)?.status())
     }
-}
-
-/// The slot that an SPI of ours leads to.
-fn slot_of(spi: u64) -> usize {
-    (spi & (MAX_SLOTS as u64 - 1)) as usize
 }

@@ -21,7 +21,10 @@ pub(crate) struct Link {
     /// Whether we are the original initiator of the IKE SA.
     pub(crate) initiator: bool,
     pub(crate) spis: IkeSpis,
+    /// Where our requests go, and
     pub(crate) path: IkePath,
+    /// where our answer goes: to where the request came from (RFC 7296 §2.11).
+    pub(crate) answer_path: IkePath,
     /// `None` until IKE_SA_INIT is done.
     pub(crate) keys: Option<IkeKeys>,
     pub(crate) window: Window,
@@ -31,7 +34,15 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) const fn new(initiator: bool, spis: IkeSpis, path: IkePath) -> Link {
-        Link { initiator, spis, path, keys: None, window: Window::new(), next_iv: 0 }
+        Link {
+            initiator,
+            spis,
+            path,
+            answer_path: path,
+            keys: None,
+            window: Window::new(),
+            next_iv: 0,
+        }
     }
 
     /// Our own SPI.
@@ -99,7 +110,8 @@ impl Link {
         payloads: Payloads<'_>,
     ) -> Result<(), NoRoom> {
         let header = self.header(exchange, response);
-        let (iv, path) = (self.next_iv, self.path);
+        let iv = self.next_iv;
+        let path = if response { self.answer_path } else { self.path };
         let protection = match self.key(true).filter(|_| exchange != ExchangeType::IKE_SA_INIT) {
             Some(key) => Some((expand(key)?, key.salt())),
             None => None,

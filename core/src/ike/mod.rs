@@ -24,6 +24,7 @@
 pub mod auth;
 mod child;
 mod cookie;
+mod cp;
 pub mod endpoint;
 mod exchange;
 pub mod identity;
@@ -33,18 +34,24 @@ mod nat;
 mod nonce;
 pub mod pad;
 pub mod path;
+mod ppk;
 mod proposal;
 mod queue;
 pub mod reason;
 mod sa;
 pub mod sad;
+mod stateless;
 pub mod status;
 pub mod suite;
+mod table;
 mod timer;
 pub mod ts;
 mod want;
 mod window;
 pub mod wire;
+
+#[cfg(test)]
+mod tests;
 
 pub use endpoint::{Context, Ike, IkeSlot, IkeTransmit, Settings};
 pub use pad::{Encap, Lease, Lifetimes, Pad, PadEntry, Ppk};

@@ -29,12 +29,14 @@ pub trait Pad {
     /// may only serve to tell peers of one name apart.
     fn find(&self, remote: &Id<'_>, local: Option<&Id<'_>>, from: IpAddr) -> Option<PeerId>;
 
-    /// Whether an initiator that connects from `from`, whom nobody knows yet, is to believe that
-    /// there is a NAT, so that it encapsulates ESP in UDP: because of [`Encap::Udp`].
-    fn pretends_nat(&self, from: IpAddr) -> bool {
-        let _ = from;
-        false
-    }
+    /// Whether an initiator that connects from `from`, of whom nothing else is known yet, is to
+    /// believe that there is a NAT, so that it encapsulates ESP in UDP: because of
+    /// [`Encap::Udp`].
+    fn pretends_nat(&self, from: IpAddr) -> bool;
+
+    /// Whether any peer has a postquantum preshared key (RFC 8784 §3): it is announced before the
+    /// peer is known.
+    fn has_ppk(&self) -> bool;
 }
 
 /// A peer, as it is configured.

@@ -25,6 +25,8 @@ pub enum Reason {
     WrongMethod,
     /// The peer calls itself something else than is configured.
     WrongIdentity,
+    /// It calls itself something that no peer is configured to be.
+    UnknownPeer,
     /// The peer cannot verify Ed25519 signatures (it did not announce the hash function Identity,
     /// RFC 8420).
     NoEd25519,
@@ -78,6 +80,9 @@ impl fmt::Display for Reason {
             }
             Reason::WrongIdentity => {
                 "authentication failed: their identity is not the configured one"
+            }
+            Reason::UnknownPeer => {
+                "authentication failed: their identity is that of no configured peer"
             }
             Reason::NoEd25519 => "they cannot verify Ed25519 signatures",
             Reason::NoPpk => {

@@ -18,15 +18,17 @@ pub const MAX_GIVEN: usize = 4;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum IkeEvent {
-    /// Packets can go to the peer and come from it. (Not again when keys are replaced.)
+    /// Packets can go to the peer and come from it: its first child SA is there. Comes once more
+    /// when the peer connects anew, but not when keys are replaced.
     Up(PeerId),
     /// They could, and cannot any more.
     Down(PeerId, Reason),
-    /// An attempt to connect has failed: ours, or one of this peer's.
+    /// Our attempt to connect has failed; or, while the connection is [`Phase::Up`], only its child
+    /// SA has.
     Failed(PeerId, Reason),
-    /// An attempt of somebody from this address has failed, who is none of our peers as far as we
-    /// can tell. There are as many as strangers like; who logs them limits that.
-    Stranger(IpAddr, Reason),
+    /// Somebody at this address was refused, who claims to be this peer (which proves nothing), or
+    /// has not said who he is. There are as many as strangers like; who logs them limits that.
+    Refused(Option<PeerId>, IpAddr, Reason),
     /// The keys of ESP were replaced.
     ChildRekeyed(PeerId),
     /// The keys of IKE were replaced.

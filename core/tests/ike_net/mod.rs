@@ -155,7 +155,7 @@ impl Pad for Config {
     }
 
     fn find(&self, remote: &Id<'_>, _: Option<&Id<'_>>, _: IpAddr) -> Option<PeerId> {
-        self.remote_id.matches(remote).then_some(PEER)
+        self.remote_id.matches(remote.id_type.0, remote.data).then_some(PEER)
     }
 }
 

@@ -5,7 +5,7 @@
 //! NO_ADDITIONAL_SAS. What happens when both ends ask at once is in RFC 7296 §2.8.1 and §2.25;
 //! which of two new pairs stays, [`child`] tells.
 
-use super::{Failure, Task, rekey_ike};
+use super::{Failure, Task, first_child, rekey_ike};
 use crate::crypto::dh::{EphemeralKey, Group, SharedSecret};
 use crate::ike::child::{self, Agreed, Child, Known};
 use crate::ike::keymat::{ChildKeys, Nonces};
@@ -17,7 +17,6 @@ use crate::ike::sa::{Env, IkeSa, NONCE_LEN, Outcome, State};
 use crate::ike::status::IkeEvent;
 use crate::ike::suite::{ChildSuite, Pfs};
 use crate::ike::timer::Timer;
-use crate::ike::ts::Ranges;
 use crate::ike::want::Want;
 use crate::ike::wire::ke::Ke;
 use crate::ike::wire::notify::{self, Notify};
@@ -72,7 +71,7 @@ fn ask(sa: &mut IkeSa, env: &mut Env<'_>, group: Option<Group>) -> Result<(), No
     let replaces = sa.children.current.map(|child| child.spi_in);
     let key = group.map(|group| EphemeralKey::generate(group, env.rng));
     let nonce = env.nonce();
-    let [local, remote] = [entry.local, entry.remote].map(Ranges::of_prefixes);
+    let [local, remote] = first_child::offered(&entry);
     let preferences = &env.settings.preferences;
     let groups = if key.is_some() { &preferences.groups[..] } else { &[] };
     sa.link.request(env.now, EXCHANGE, &mut |writer| {
@@ -159,8 +158,8 @@ fn answer_child(
     if chosen.suite.group.is_some() && chosen.suite.group != sent {
         return Ok(chosen.suite.group.map(Refusal::Group));
     }
-    let local = Ranges::of_prefixes(entry.local).narrowed(tsr);
-    let remote = Ranges::of_prefixes(entry.remote).narrowed(tsi);
+    let [local, remote] = first_child::offered(&entry);
+    let (local, remote) = (local.narrowed(tsr), remote.narrowed(tsi));
     if local.is_empty() || remote.is_empty() {
         return because(NotifyType::TS_UNACCEPTABLE);
     }
@@ -284,8 +283,9 @@ fn take_child(
         None => None,
     };
     let (peer, entry) = sa.entry(env.pad).ok_or(SA)?;
-    let local = Ranges::of_prefixes(entry.local).narrowed(message.ts_initiator()?);
-    let remote = Ranges::of_prefixes(entry.remote).narrowed(message.ts_responder()?);
+    let [local, remote] = first_child::offered(&entry);
+    let local = local.narrowed(message.ts_initiator()?);
+    let remote = remote.narrowed(message.ts_responder()?);
     let nonces = Nonces { initiator: &asked.nonce, responder: theirs };
     let keys = child_keys(sa, suite, shared.as_ref(), nonces).ok_or(SA)?;
     if is_redundant(sa, asked, &Lowest::of(&asked.nonce, theirs)) {

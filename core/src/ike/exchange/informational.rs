@@ -4,9 +4,10 @@ use super::{Failure, Task, rekey_ike};
 use crate::ike::child;
 use crate::ike::reason::Reason;
 use crate::ike::sa::{Env, IkeSa, Outcome, State};
+use crate::ike::status::IkeEvent;
 use crate::ike::timer::Timer;
 use crate::ike::want::Want;
-use crate::ike::wire::numbers::{ExchangeType, Protocol};
+use crate::ike::wire::numbers::{ExchangeType, NotifyType, Protocol};
 use crate::ike::wire::{Message, NoRoom};
 
 /// What our request is for.
@@ -65,6 +66,10 @@ pub(crate) fn respond(
     env: &mut Env<'_>,
     message: &Message<'_>,
 ) -> Result<Outcome, Failure> {
+    if message.notification(NotifyType::AUTHENTICATION_FAILED).is_some() {
+        sa.link.respond(ExchangeType::INFORMATIONAL, &mut |_| Ok(()))?;
+        return Ok(Outcome::Lingers(Reason::TheyRefuseOurKey));
+    }
     let mut gone = heapless::Vec::<u32, 4>::new();
     for deletion in message.deletions() {
         if deletion.protocol == Protocol::IKE {
@@ -85,6 +90,17 @@ pub(crate) fn respond(
         gone => writer.delete_esp(gone),
     })?;
     Ok(Outcome::Keep)
+}
+
+/// Closes the connection: nothing passes any more, and the peer is told.
+pub(crate) fn close(sa: &mut IkeSa, env: &mut Env<'_>) {
+    child::remove_all(sa, env.sad);
+    if let Some(peer) = sa.peer {
+        env.events.push(IkeEvent::Down(peer, Reason::Closed));
+    }
+    sa.state = State::Closing;
+    sa.wants.clear();
+    sa.wants.add(Want::CloseIke);
 }
 
 /// Asks the peer whether it is there if nothing was heard of it for long, neither by IKE nor by

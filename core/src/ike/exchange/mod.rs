@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `init` | IKE_SA_INIT: algorithms, keys, NAT detection (RFC 7296 §1.2) |
 //! | `auth` | IKE_AUTH: who both are, and the first child (§1.2) |
+//! | `first_child` | the first child, on the way |
 //! | `create_child` | CREATE_CHILD_SA: new keys for ESP (§1.3.1, §1.3.3) |
 //! | `rekey_ike` | CREATE_CHILD_SA: new keys for the IKE SA (§1.3.2) |
 //! | `informational` | INFORMATIONAL: deletion, liveness, addresses (§1.4) |
@@ -14,17 +15,19 @@
 
 pub(crate) mod auth;
 pub(crate) mod create_child;
+pub(crate) mod first_child;
 pub(crate) mod informational;
 pub(crate) mod init;
 pub(crate) mod rekey_ike;
 
+use super::path::IkePath;
 use super::reason::Reason;
 use super::sa::{Env, IkeSa, Outcome, State};
 use super::timer::Timer;
 use super::want::Want;
 use super::window::{Arrival, GiveUp};
 use super::wire::notify::Notify;
-use super::wire::numbers::ExchangeType;
+use super::wire::numbers::{ExchangeType, PayloadType};
 use super::wire::{Header, Malformed, Message, NoRoom};
 
 /// What our request on the way is for, with what its answer needs.
@@ -60,34 +63,57 @@ pub(crate) fn start_next(sa: &mut IkeSa, env: &mut Env<'_>) -> Outcome {
     Outcome::Keep
 }
 
-/// Takes an authentic message.
+/// Whether a message with this header is worth being opened: whether its id is that of a request
+/// or an answer that we wait for, or of the last request.
+pub(crate) fn expects(sa: &IkeSa, header: &Header) -> bool {
+    let window = &sa.link.window;
+    if header.response {
+        window.awaits(header.message_id)
+    } else {
+        window.arrival(header.message_id) != Arrival::Outside
+    }
+}
+
+/// Takes an authentic message that came on `path`.
 pub(crate) fn handle_message(
     sa: &mut IkeSa,
     env: &mut Env<'_>,
+    path: &IkePath,
     header: &Header,
     message: Result<&Message<'_>, Malformed>,
 ) -> Outcome {
-    sa.last_heard = env.now;
-    if header.response {
-        if !sa.link.window.awaits(header.message_id) {
-            return Outcome::Keep;
-        }
-        sa.link.window.answered();
-        let task = core::mem::replace(&mut sa.task, Task::Idle);
-        return match message {
-            Ok(message) => handle_response(sa, env, task, message),
-            // The end that asked has nobody to tell (RFC 7296 §2.21.3).
-            Err(malformed) => Outcome::Gone(Reason::Malformed(malformed)),
-        };
+    if !expects(sa, header) {
+        return Outcome::Keep;
     }
-    match sa.link.window.arrival(header.message_id) {
-        Arrival::New => handle_request(sa, env, header, message),
-        Arrival::Again => {
-            let path = sa.link.path;
-            sa.link.window.response.send_again(path);
-            Outcome::Keep
-        }
-        Arrival::Outside => Outcome::Keep,
+    if header.response {
+        return handle_answer(sa, env, path, message);
+    }
+    if sa.link.window.arrival(header.message_id) == Arrival::Again {
+        sa.link.window.response.send_again(*path);
+        return Outcome::Keep;
+    }
+    if sa.state == State::Ended {
+        return Outcome::Keep;
+    }
+    sa.heard(env, path);
+    sa.link.answer_path = *path;
+    handle_request(sa, env, header, message)
+}
+
+fn handle_answer(
+    sa: &mut IkeSa,
+    env: &mut Env<'_>,
+    path: &IkePath,
+    message: Result<&Message<'_>, Malformed>,
+) -> Outcome {
+    sa.heard(env, path);
+    sa.link.window.answered();
+    let task = core::mem::replace(&mut sa.task, Task::Idle);
+    match (sa.state, message) {
+        (State::Ended, _) => Outcome::Gone(Reason::Closed),
+        (_, Ok(message)) => handle_response(sa, env, task, message),
+        // The end that asked has nobody to tell (RFC 7296 §2.21.3).
+        (_, Err(malformed)) => Outcome::Gone(Reason::Malformed(malformed)),
     }
 }
 
@@ -173,14 +199,11 @@ fn handle_response(
 pub(crate) fn handle_timeout(sa: &mut IkeSa, env: &mut Env<'_>) -> Outcome {
     let path = sa.link.path;
     if sa.link.window.retransmit(env.now, path) == Err(GiveUp) {
-        return Outcome::Gone(match sa.state {
-            State::Closing => Reason::Closed,
-            _ => sa.hearsay.unwrap_or(Reason::NoAnswer),
-        });
+        return Outcome::Gone(sa.rumour.unwrap_or(Reason::NoAnswer));
     }
     while let Some(timer) = sa.timers.take_due(env.now) {
         match timer {
-            Timer::HalfOpen => return Outcome::Gone(Reason::NoAnswer),
+            Timer::HalfOpen => return Outcome::Gone(sa.rumour.unwrap_or(Reason::NoAnswer)),
             Timer::Forget => return Outcome::Gone(Reason::Closed),
             Timer::ExpireIke => return Outcome::Gone(Reason::Expired),
             Timer::Liveness => informational::check_liveness(sa, env),

@@ -28,14 +28,6 @@ pub(crate) struct NewIke {
     key: EphemeralKey,
 }
 
-/// Begins the life of an IKE SA: soon before its end it is replaced.
-pub(crate) fn begin_lifetime(sa: &mut IkeSa, env: &mut Env<'_>) {
-    let Some((_, entry)) = sa.entry(env.pad) else { return };
-    let (replace, expire) = env.lifetime(entry.lifetimes.ike);
-    sa.timers.set(Timer::RekeyIke, replace);
-    sa.timers.set(Timer::ExpireIke, expire);
-}
-
 /// Asks for a successor of the IKE SA.
 pub(crate) fn request(sa: &mut IkeSa, env: &mut Env<'_>) -> Result<(), NoRoom> {
     if sa.state != State::Established {
@@ -46,7 +38,7 @@ pub(crate) fn request(sa: &mut IkeSa, env: &mut Env<'_>) -> Result<(), NoRoom> {
 }
 
 fn ask(sa: &mut IkeSa, env: &mut Env<'_>, group: Group) -> Result<(), NoRoom> {
-    let Some(spi) = env.spare_spi.take() else {
+    let Some(spi) = env.take_spare_spi() else {
         sa.timers.set(Timer::RekeyIke, env.soon());
         return Ok(());
     };
@@ -57,7 +49,6 @@ fn ask(sa: &mut IkeSa, env: &mut Env<'_>, group: Group) -> Result<(), NoRoom> {
         writer.nonce(&nonce)?;
         writer.ke(&public_value(&key))
     })?;
-    sa.reserve = Some(spi);
     sa.task = Task::Rekey(NewIke { spi, nonce, key });
     Ok(())
 }
@@ -70,7 +61,8 @@ pub(super) fn respond(
 ) -> Result<Outcome, Failure> {
     let theirs = message.nonce()?;
     let (offer, ke) = (message.sa()?, message.ke()?);
-    let Some(spare) = env.spare_spi.filter(|_| is_free(sa)) else {
+    let spare = if is_free(sa) { env.take_spare_spi() } else { None };
+    let Some(spare) = spare else {
         refuse(sa, Refusal::Because(NotifyType::TEMPORARY_FAILURE))?;
         return Ok(Outcome::Keep);
     };
@@ -98,7 +90,6 @@ pub(super) fn respond(
     })?;
     if matches!(sa.task, Task::Rekey(_)) {
         sa.rival = Some(Rival { successor, lowest: Lowest::of(theirs, &nonce) });
-        sa.reserve = Some(spare);
         return Ok(Outcome::Keep);
     }
     sa.successor = Some(successor);
@@ -224,7 +215,9 @@ pub(crate) fn succeed(old: &mut IkeSa, env: &mut Env<'_>, new: Successor, heir: 
         sa.wants = core::mem::take(&mut old.wants);
         sa.wants.remove(Want::RekeyIke);
         sa.timers.clear(Timer::Forget);
-        begin_lifetime(&mut sa, env);
+        if let Some((_, entry)) = sa.entry(env.pad) {
+            sa.start_lifetime(env, &entry.lifetimes);
+        }
         retire(old, env, initiator);
     } else {
         retire(&mut sa, env, initiator);
