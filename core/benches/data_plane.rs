@@ -1,4 +1,5 @@
-//! What the data plane costs: `cargo bench -p simplevpn-core`.
+//! What the data plane costs: `cargo bench -p simplevpn-core`; a part of it: `-- aead`, `offloads`,
+//! `peers`, `sizes`.
 //!
 //! Everything that is compared runs in turns, round by round, on one machine in one run; printed
 //! are the median and, in brackets, the least and the most of all rounds. The AEAD alone does the
@@ -426,27 +427,33 @@ fn sizes<A: Suite>() {
 }
 
 fn main() {
-    println!("ns per packet: sealed, opened; sealed and opened beside the AEAD alone\n");
-    beside_the_aead::<ChaCha20Poly1305>();
-    beside_the_aead::<Aes128Gcm16>();
-    beside_the_aead::<Aes256Gcm16>();
-
-    println!("\nns per packet with so many peers, traffic to one or all of them, with an offset:");
-    println!("sealed, opened; sealed and opened beside one peer alone. Traffic to one peer shows");
-    println!(
-        "what the look-ups cost. Traffic to all, a packet each in turn, also shows what it costs"
-    );
-    println!(
-        "to fetch each peer's keys and window from memory: no two packets share a cache line.\n"
-    );
-    many_peers::<ChaCha20Poly1305>();
-    many_peers::<Aes256Gcm16>();
-
-    println!("\nns per 1400-byte segment of TCP super-packets, {SEGMENTS} segments each:\n");
-    offloads();
-
-    println!("\nbytes of state per peer, window {WINDOW}, one prefix, outside a rekey:\n");
-    sizes::<ChaCha20Poly1305>();
-    sizes::<Aes128Gcm16>();
-    sizes::<Aes256Gcm16>();
+    let wanted = Vec::from_iter(std::env::args().skip(1).filter(|word| !word.starts_with('-')));
+    let wants = |part: &str| wanted.is_empty() || wanted.iter().any(|word| word == part);
+    if wants("aead") {
+        println!("\nns per packet: sealed, opened; sealed and opened beside the AEAD alone\n");
+        beside_the_aead::<ChaCha20Poly1305>();
+        beside_the_aead::<Aes128Gcm16>();
+        beside_the_aead::<Aes256Gcm16>();
+    }
+    if wants("offloads") {
+        println!("\nns per 1400-byte segment of TCP super-packets, {SEGMENTS} segments each\n");
+        offloads();
+    }
+    if wants("peers") {
+        println!(
+            "\nns per packet with so many peers, traffic to one or all of them, with an offset:\n\
+             sealed, opened; sealed and opened beside one peer alone. Traffic to one peer shows\n\
+             what the look-ups cost. Traffic to all, a packet each in turn, also shows what it\n\
+             costs to fetch each peer's keys and window from memory: no two packets share a cache\n\
+             line.\n"
+        );
+        many_peers::<ChaCha20Poly1305>();
+        many_peers::<Aes256Gcm16>();
+    }
+    if wants("sizes") {
+        println!("\nbytes of state per peer, window {WINDOW}, one prefix, outside a rekey:\n");
+        sizes::<ChaCha20Poly1305>();
+        sizes::<Aes128Gcm16>();
+        sizes::<Aes256Gcm16>();
+    }
 }
