@@ -246,6 +246,22 @@ impl Engine {
         self.with_ike(now, &mut |ike, cx| ike.rekey_child(now, cx, id));
     }
 
+    /// Negotiates new keys, for ESP and IKE, with every peer. Returns what there is to say.
+    pub(super) fn renew_all_keys(&mut self, now: Instant) -> String {
+        let count = self.ike.as_ref().map_or(0, |ike| ike.calls.len());
+        let mut connections = 0;
+        for id in (0..count as u32).map(PeerId) {
+            if self.ike.as_ref().is_some_and(|ike| ike.status(id).is_some()) {
+                connections += 1;
+                self.with_ike(now, &mut |ike, cx| {
+                    ike.rekey_child(now, cx, id);
+                    ike.rekey(now, cx, id);
+                });
+            }
+        }
+        format!("{}: new keys for {connections} of {count} peers\n", self.interface.name)
+    }
+
     /// Follows what has happened.
     fn ike_event(&mut self, event: &IkeEvent, now: Instant) {
         match event {
@@ -283,7 +299,8 @@ impl Engine {
         let Some(control) = &mut self.ike else { return };
         let status = control.status(id);
         if let Some(call) = control.call(id) {
-            call.came_up(now);
+            let by_us = status.as_ref().is_some_and(|status| status.initiator);
+            call.came_up(now, by_us);
         }
         let Some(status) = status else { return };
         let how = if status.initiator { "called" } else { "was called by" };
@@ -399,12 +416,12 @@ impl Engine {
             if target.local == path.local.ip() {
                 continue;
             }
-            let mut anew = false;
+            let mut follows = false;
             self.with_ike(now, &mut |ike, cx| {
-                let follows = ike.address_changed(now, cx, id, &target);
-                anew = !follows && ike.status(id).is_some_and(|status| status.initiator);
+                follows = ike.address_changed(now, cx, id, &target);
             });
-            if anew {
+            if !follows && self.ike.as_mut().and_then(|ike| ike.call(id)).is_some_and(|c| c.calls())
+            {
                 self.drop_connection(id, now);
             }
         }
@@ -489,8 +506,8 @@ impl Engine {
             });
         };
         let remarks = [
-            (status.initiator, "we called"),
-            (!status.initiator, "they called"),
+            (call.up.is_some() && call.by_us, "we called"),
+            (call.up.is_some() && !call.by_us, "they called"),
             (status.local_nat, "NAT here"),
             (status.remote_nat, "NAT there"),
             (status.mobike, "can move"),
