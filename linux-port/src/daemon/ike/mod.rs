@@ -235,10 +235,16 @@ impl Engine {
 
     /// There are packets for a peer without an SA.
     pub(super) fn want_call(&mut self, id: PeerId, now: Instant) {
-        if let Some(call) = self.ike.as_mut().and_then(|ike| ike.call(id)) {
-            call.want();
-            self.call_peers(now);
+        let Some(control) = &mut self.ike else { return };
+        let alone = control
+            .status(id)
+            .is_some_and(|status| status.phase == Phase::Up && status.child.is_none());
+        let Some(call) = control.call(id) else { return };
+        call.want();
+        if alone && call.not_before() <= now {
+            self.renew_keys(id, now);
         }
+        self.call_peers(now);
     }
 
     /// Few sequence numbers are left on a peer's SA.
