@@ -24,7 +24,7 @@ fn a_connection_goes_on_in_larger_storage() {
     let mut pair = Pair::keys();
     pair.connect();
     let now = pair.now;
-    pair.alice.ike.enlarge(slots(100).into());
+    pair.alice.ike.enlarge(slots(1000).into());
     // Less is not taken.
     pair.alice.ike.enlarge(slots(1).into());
     pair.alice.call(|ike, cx| ike.rekey_child(now, cx, PEER));
