@@ -30,6 +30,8 @@ pub(in crate::daemon) struct Call {
     pub(super) given: Given,
     /// Since when packets can pass.
     pub(super) up: Option<Instant>,
+    /// Whether we have called.
+    pub(super) by_us: bool,
     /// Why they cannot.
     pub(super) reason: Option<Reason>,
     start: Option<Start>,
@@ -93,8 +95,8 @@ impl Call {
         }
     }
 
-    pub(super) fn came_up(&mut self, now: Instant) {
-        self.up = Some(now);
+    pub(super) fn came_up(&mut self, now: Instant, by_us: bool) {
+        (self.up, self.by_us) = (Some(now), by_us);
         (self.reason, self.failures, self.silence) = (None, 0, Silence::default());
     }
 
@@ -184,7 +186,7 @@ mod tests {
             let pause = pause(&mut call);
             assert!((longest * 500..=longest * 1000).contains(&pause), "{pause} ms of {longest} s");
         }
-        call.came_up(at(200));
+        call.came_up(at(200), true);
         assert!(pause(&mut call) <= 1000);
         call.aim("192.0.2.2".parse().unwrap());
         assert!(call.is_due(at(100)), "elsewhere it may be reached");
