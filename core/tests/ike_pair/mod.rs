@@ -6,11 +6,11 @@
 //! The NAT is only there when a test asks for it.
 #![allow(clippy::unwrap_used, clippy::panic, dead_code, unreachable_pub)] // shared by several tests
 
+use std::boxed::Box; // tests inside the crate, which is no_std, have no prelude
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
-use std::prelude::v1::*; // for tests inside the crate, which is no_std
 use std::time::Duration;
-use std::vec;
+use std::vec::{self, Vec};
 
 use rand_core::{Infallible, TryCryptoRng, TryRng};
 use simplevpn_core::crypto::sign::{PrivateKey, PublicKey};
