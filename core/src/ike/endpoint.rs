@@ -330,6 +330,18 @@ impl<'a> Ike<'a> {
         self.table.address_changed(now, cx, peer, target)
     }
 
+    /// How many IKE SAs there are, with those that are being negotiated, replaced or closed.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// How the connection with a peer is; `None` if there is neither one nor an attempt.
     #[must_use]
     pub fn status(&self, peer: PeerId) -> Option<IkeStatus> {

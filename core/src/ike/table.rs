@@ -71,6 +71,11 @@ impl<'a> Table<'a> {
         self.slots.get_mut(at)?.as_mut()
     }
 
+    /// How many IKE SAs there are, without those that only give their last answer again.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.iter().flatten().filter(|sa| sa.state != State::Ended).count()
+    }
+
     /// The IKE SA that a message is for.
     pub(crate) fn find(&self, header: &Header) -> Option<usize> {
         let own = if header.from_initiator { header.spis.responder } else { header.spis.initiator };
