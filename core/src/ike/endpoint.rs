@@ -90,7 +90,7 @@ pub struct IkeTransmit {
 
 /// An IKE endpoint: initiator and responder for any number of peers.
 pub struct Ike<'a> {
-    table: Table<'a>,
+    pub(super) table: Table<'a>,
     guard: cookie::Guard,
     stateless: Stateless,
     reassembly: Reassembly<'a>,

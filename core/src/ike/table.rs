@@ -241,7 +241,12 @@ impl<'a> Table<'a> {
         if self.strangers >= self.settings.half_open_limit {
             self.evict_stranger();
         }
-        let (at, spi) = self.spare(cx.rng).ok_or(init::Refusal::Silence)?;
+        let mut spare = self.spare(cx.rng);
+        if spare.is_none() {
+            self.evict_stranger();
+            spare = self.spare(cx.rng);
+        }
+        let (at, spi) = spare.ok_or(init::Refusal::Silence)?;
         let slot = self.slots.get_mut(at).ok_or(init::Refusal::Silence)?;
         let mut env = Env {
             now,
