@@ -7,6 +7,7 @@ pub mod clock;
 mod cmsg;
 pub mod config;
 pub mod control;
+pub mod crypto;
 pub mod daemon;
 pub mod error_queue;
 pub mod esp_socket;

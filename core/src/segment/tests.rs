@@ -178,6 +178,8 @@ fn behind_a_routing_header_the_pseudo_header_is_the_one_that_the_host_summed() {
     }
     routed.offload.checksum = None;
     assert_eq!(routed.refusal(), Some(Discard::Malformed), "nothing to sum the last hop from");
+    routed.packet[43] = 0;
+    assert_eq!(routed.refusal(), None, "no segments left: the destination is the last hop");
 }
 
 #[test]

@@ -9,10 +9,13 @@ mod inbound;
 mod outbound;
 
 use simplevpn_core::icmp::RateLimit;
-use simplevpn_core::{HEADROOM, Instant, PacketBuf};
+use simplevpn_core::ike::IkePath;
+use simplevpn_core::wire::natt::NON_ESP_MARKER;
+use simplevpn_core::{HEADROOM, Instant, PacketBuf, Path, Transmit};
 
 use self::outbound::Held;
-use super::outer::Outer;
+use super::ike::Inbox;
+use super::outer::{Outer, Which};
 use super::peers::HeapTunnel;
 use crate::batch::{MAX_PACKET, Slots};
 use crate::capacity;
@@ -27,8 +30,10 @@ const ICMP_RATE: (u32, u32) = (100, 50);
 pub(super) struct Counters {
     /// Packets that the host did not take.
     pub(super) tun_refused: u64,
-    /// IKE messages: nobody serves them, keys are manual.
+    /// IKE messages where all keys are manual.
     pub(super) no_ike: u64,
+    /// IKE messages that came faster than they were processed, or that no socket took.
+    pub(super) ike_overflow: u64,
     /// Datagrams that are no ESP packet, and what the host sent and is no packet.
     pub(super) malformed: u64,
 }
@@ -38,6 +43,8 @@ pub(super) struct DataPath {
     pub(super) tun: TunDevice,
     pub(super) outer: Outer,
     pub(super) counters: Counters,
+    /// IKE messages that have come; `None` if nobody wants them.
+    pub(super) inbox: Option<Inbox>,
     slots: Slots,
     /// Slots that hold packets on their way to the wire.
     used: usize,
@@ -64,6 +71,7 @@ impl DataPath {
     pub(super) fn new(name: &str, tun: TunDevice, outer: Outer) -> DataPath {
         let batch = outer.batch();
         DataPath {
+            inbox: None,
             name: name.to_owned(),
             told: None,
             tun,
@@ -108,5 +116,24 @@ impl DataPath {
             self.used = 0;
         }
         free
+    }
+
+    /// Sends an IKE message. It is lost when packets wait, and will be sent again.
+    pub(super) fn send_message(&mut self, path: &IkePath, message: &[u8], now: Instant) {
+        let marker: &[u8] = if path.natt { &NON_ESP_MARKER } else { &[] };
+        let len = marker.len() + message.len();
+        let slot = self.slots.get_mut(self.used).unwrap_or_default();
+        let Some(room) = slot.get_mut(HEADROOM..).and_then(|room| room.get_mut(..len)) else {
+            self.counters.ike_overflow += 1;
+            return;
+        };
+        let bytes = marker.iter().chain(message);
+        room.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        let udp = Path::Udp { local: path.local, remote: path.remote };
+        let transmit = Transmit { path: udp, traffic_class: 0, len, oversize: false };
+        let which = Which::of_ike(path.remote.ip(), path.natt);
+        self.outer.queue_on(which, &transmit, self.used, HEADROOM);
+        self.used += 1;
+        self.send(now);
     }
 }

@@ -1,18 +1,21 @@
 //! Wire to TUN: received packets are opened where they lie, and runs of one flow written as one.
 
+use core::net::SocketAddr;
 use core::time::Duration;
 
 use simplevpn_core::coalesce::{Coalescer, Run};
+use simplevpn_core::ike::IkePath;
 use simplevpn_core::offload::Offload;
 use simplevpn_core::{Discard, Instant};
 
 use super::{Counters, DataPath};
 use crate::batch::{Datagram, MAX_PACKET, ReceiveBatch};
 use crate::capacity::MAX_RUNS;
+use crate::daemon::ike::Inbox;
 use crate::daemon::outer::Which;
 use crate::daemon::peers::HeapTunnel;
 use crate::esp_socket;
-use crate::outer_socket::Arrival;
+use crate::outer_socket::{Arrival, Family};
 use crate::udp_socket::{self, Encapsulated};
 
 /// How long the log is spared after a line about a socket that cannot be read.
@@ -40,7 +43,7 @@ impl DataPath {
         if received == 0 {
             return false;
         }
-        let DataPath { tun, counters, runs, .. } = self;
+        let DataPath { tun, counters, inbox, runs, .. } = self;
         let mut refused = 0;
         let mut write = |offload: &Offload, packet: &[u8]| {
             if tun.write(offload, packet).is_err() {
@@ -60,7 +63,8 @@ impl DataPath {
                 counters.malformed += 1;
             }
             for datagram in datagram.split() {
-                let Some(arrival) = arrival(which, port, datagram, counters) else { continue };
+                let arrival = arrival(which, port, datagram, counters, inbox.as_mut());
+                let Some(arrival) = arrival else { continue };
                 let Arrival { path, traffic_class, mut packet } = arrival;
                 if tunnel.inbound(now, &path, traffic_class, &mut packet).is_ok() {
                     coalescer.push(packet.as_slice(), &mut write);
@@ -79,13 +83,17 @@ fn arrival<'d>(
     port: u16,
     datagram: Datagram<'d>,
     counters: &mut Counters,
+    inbox: Option<&mut Inbox>,
 ) -> Option<Arrival<'d>> {
-    let arrived = if which.is_udp() {
+    let arrived = if which.is_ike() {
+        keep_message(&datagram, port, false, counters, inbox);
+        return None;
+    } else if which.is_udp() {
         match udp_socket::arrival(datagram, port) {
             Encapsulated::Esp(arrival) => Ok(arrival),
             Encapsulated::Keepalive => return None,
-            Encapsulated::Ike(_) => {
-                counters.no_ike += 1;
+            Encapsulated::Ike(datagram) => {
+                keep_message(&datagram, port, true, counters, inbox);
                 return None;
             }
             Encapsulated::Malformed => Err(Discard::Malformed),
@@ -95,6 +103,23 @@ fn arrival<'d>(
     };
     counters.malformed += u64::from(arrived.is_err());
     arrived.ok()
+}
+
+/// Keeps an IKE message for those who understand it.
+fn keep_message(
+    datagram: &Datagram<'_>,
+    port: u16,
+    natt: bool,
+    counters: &mut Counters,
+    inbox: Option<&mut Inbox>,
+) {
+    let Datagram { from, local, packet, .. } = datagram;
+    let local = local.unwrap_or_else(|| Family::of(from.ip()).unspecified(0).ip());
+    let path = IkePath { local: SocketAddr::new(local, port), remote: *from, natt };
+    match inbox {
+        None => counters.no_ike += 1,
+        Some(inbox) => counters.ike_overflow += u64::from(!inbox.push(path, packet.as_slice())),
+    }
 }
 
 /// How many packets a super-packet stands for.
