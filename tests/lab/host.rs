@@ -182,19 +182,24 @@ impl Host {
         self.0.simplevpn.get().map(String::as_str)
     }
 
-    /// Turns off what lets a virtual cable carry what no real one does: super-packets and
-    /// unfinished checksums.
-    pub(super) fn offloads_off(&self, interface: &str) {
+    /// Turns on or off what lets a virtual cable carry what no real one does: super-packets and
+    /// unfinished checksums. A cable of a lab starts without; the kernel's own come with it.
+    ///
+    /// # Panics
+    /// When this machine has no sockets.
+    pub fn offloads(&self, interface: &str, on: bool) {
         const SIOCETHTOOL: u64 = 0x8946;
         // ETHTOOL_SRXCSUM, STXCSUM, STSO, SGSO, SGRO of linux/ethtool.h, which libc lacks.
         const SETTERS: [u32; 5] = [0x15, 0x17, 0x1f, 0x24, 0x2c];
+        const SGRO: u32 = SETTERS[4];
         self.within(|| {
             let socket = match std::net::UdpSocket::bind("0.0.0.0:0") {
                 Ok(socket) => socket,
                 Err(error) => panic!("cannot make a socket on {}: {error}", self.name()),
             };
             for setter in SETTERS {
-                let mut value = [setter, 0];
+                // Super-packets that arrive whole need nothing that would merge them.
+                let mut value = [setter, u32::from(on && setter != SGRO)];
                 // SAFETY: an all-zero ifreq is a valid one.
                 let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
                 for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes().take(15)) {

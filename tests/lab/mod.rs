@@ -7,12 +7,14 @@
 //!
 //! - [`Host`] is one machine: commands, sockets, sysctls, routes, NAT
 //! - [`traffic`] moves and verifies data: TCP, UDP, ping
+//! - [`load`] is as much of it as goes
 //! - [`capture`] is the eavesdropper on a wire
 //! - [`daemon`] writes configurations and runs `simplevpn`
 //! - [`processor`] makes a machine a router whose `simplevpn` is emulated
 //! - [`raw`] builds packets that no honest program would send
 //! - [`dns`] is a name server
 //! - [`netifd`] is the part of OpenWrt's netifd that a daemon meets
+//! - [`sites`] is the topology that most labs share: two sites and their gateways
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -23,10 +25,12 @@ pub mod capture;
 pub mod daemon;
 pub mod dns;
 mod host;
+pub mod load;
 pub mod netifd;
 pub mod process;
 pub mod processor;
 pub mod raw;
+pub mod sites;
 pub mod traffic;
 
 pub use host::Host;
@@ -197,7 +201,7 @@ impl Host {
     }
 
     fn configure(&self, interface: &str, addresses: &str) {
-        self.offloads_off(interface);
+        self.offloads(interface, false);
         self.run(&format!("ip link set dev {interface} up"));
         for address in addresses.split_whitespace() {
             let nodad = if address.contains(':') { "nodad" } else { "" };
