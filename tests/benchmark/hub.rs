@@ -66,6 +66,12 @@ impl Hub {
         if let Some(memory) = self.memory_per_peer() {
             text.push_str(&format!("\nMemory of each further peer: {memory:.2} KiB\n"));
         }
+        if let Some(Spread { median, least, most }) = self.cost() {
+            text.push_str(&format!(
+                "CPU-seconds per GB beside a single peer, in one round: {median:.2} \
+                 ({least:.2} – {most:.2})\n"
+            ));
+        }
         text
     }
 
@@ -73,6 +79,12 @@ impl Hub {
     fn memory_per_peer(&self) -> Option<f64> {
         let [one, many] = self.cases.as_slice() else { return None };
         Some((many.rss - one.rss) / f64::from(many.peers - one.peers))
+    }
+
+    /// What a packet costs with many peers, as a ratio to what it costs with one.
+    fn cost(&self) -> Option<Spread> {
+        let [one, many] = self.cases.as_slice() else { return None };
+        Spread::of(many.cpu.iter().zip(&one.cpu).map(|(many, one)| many / one))
     }
 
     /// The same for programs.

@@ -15,6 +15,7 @@
 //! - [`measure`] is what is measured of one in one round
 //! - [`results`] keeps all rounds; [`report`], [`plot`] and [`goals`] say what they mean
 //! - [`hub`] is a gateway with 10,000 peers
+//! - [`machine`] tells how busy the machine is with other things
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -32,6 +33,7 @@ use crate::subjects::{SUBJECTS, Tunnel};
 
 mod goals;
 mod hub;
+mod machine;
 mod measure;
 mod options;
 mod plot;
@@ -91,7 +93,9 @@ fn run(options: &Options) -> Result<Vec<String>, String> {
     });
     let versions = results.rows.iter().filter(|row| !row.version.is_empty());
     versions.for_each(|row| println!("{}: {}", row.subject.name, row.version));
-    println!("\n{}", report::tables(&results));
+    if !results.rows.is_empty() {
+        println!("\n{}", report::tables(&results));
+    }
     if let Some(hub) = &hub {
         println!("{}", hub.table());
     }
@@ -105,8 +109,10 @@ fn run(options: &Options) -> Result<Vec<String>, String> {
 fn measure_all(options: &Options, tunnels: &[Tunnel], failures: &mut Vec<String>) -> Results {
     let mut rows: Vec<Row> = tunnels.iter().map(|tunnel| Row::new(tunnel.subject)).collect();
     let mut paces = vec![[STEADY; Link::ALL.len()]; tunnels.len()];
+    let mut others = Vec::new();
     for round in 0..options.rounds {
         for (link_at, link) in options.links.iter().enumerate() {
+            others.extend(machine::taken_by_others());
             for turn in 0..tunnels.len() {
                 let at = (turn + round * tunnels.len() / options.rounds) % tunnels.len();
                 let (tunnel, row, pace) = (&tunnels[at], &mut rows[at], &mut paces[at][link_at]);
@@ -122,7 +128,7 @@ fn measure_all(options: &Options, tunnels: &[Tunnel], failures: &mut Vec<String>
             }
         }
     }
-    Results { rows, links: options.links.clone(), rounds: options.rounds }
+    Results { rows, links: options.links.clone(), rounds: options.rounds, others }
 }
 
 /// Machines behind the gateways keep their offloads, as any computer has them.

@@ -48,7 +48,7 @@ usage: tests/bench [OPTION…] [SUBJECT…]
   --no-hub           without the hub of 10,000 peers
   --out DIR          where bench.svg and bench.json go (target/bench)
   --list             the subjects that can be named, and what is missing for them
-  SUBJECT            one of these, or `ours`, `peers`, `all`
+  SUBJECT            one of these, or `ours`, `peers`, `all`, `hub`
 ";
 
 impl Options {
@@ -91,7 +91,8 @@ impl Options {
         if names.is_empty() {
             names = usual.iter().map(ToString::to_string).collect();
         } else {
-            options.hub = false;
+            options.hub = names.iter().any(|name| name == "hub");
+            names.retain(|name| name != "hub");
         }
         for name in &names {
             let chosen: Vec<Subject> = SUBJECTS.into_iter().filter(|s| s.is(name)).collect();

@@ -12,7 +12,16 @@ pub(crate) const REFERENCE: [&str; 2] = ["gotatun", "boringtun"];
 
 /// Everything as text for people.
 pub(crate) fn tables(results: &Results) -> String {
-    let mut text = String::new();
+    let mut text = format!("{} rounds in turns.", results.rounds);
+    if let Some(others) = Spread::of(results.others.iter().map(|share| share * 100.0)) {
+        let Spread { median, least, most } = others;
+        let _ = write!(
+            text,
+            " Other work took {median:.0} % ({least:.0} – {most:.0}) of this machine's processors: \
+             the more, the less a single round means."
+        );
+    }
+    text.push_str("\n\n");
     for link in &results.links {
         let _ = writeln!(text, "## {}\n", link.title());
         for group in &GROUPS {
@@ -69,7 +78,12 @@ fn table<'a>(
 
 /// Everything for programs: every figure of every round.
 pub(crate) fn json(results: &Results, hub: Option<&Hub>) -> String {
-    let mut text = format!("{{\n  \"rounds\": {},\n  \"subjects\": [\n", results.rounds);
+    let others: Vec<String> = results.others.iter().map(|share| format!("{share:.2}")).collect();
+    let mut text = format!(
+        "{{\n  \"rounds\": {},\n  \"taken_by_others\": [{}],\n  \"subjects\": [\n",
+        results.rounds,
+        others.join(", ")
+    );
     let rows: Vec<String> = results.rows.iter().map(|row| json_row(results, row)).collect();
     text.push_str(&rows.join(",\n"));
     text.push_str("\n  ]");

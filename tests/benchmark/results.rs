@@ -59,6 +59,8 @@ pub(crate) struct Results {
     pub(crate) rows: Vec<Row>,
     pub(crate) links: Vec<Link>,
     pub(crate) rounds: usize,
+    /// How much of the machine other work took, 0 to 1, looked at before each link of each round.
+    pub(crate) others: Vec<f64>,
 }
 
 /// Median, least and most of several rounds.

@@ -173,7 +173,9 @@ impl Subject {
             return String::new();
         };
         let mut command = Command::new(program);
-        command.arg("--version");
+        // swanctl wants a daemon even to tell its version.
+        let swanctl = matches!(self.kind, Kind::StrongSwan { .. });
+        command.arg(if swanctl { "--help" } else { "--version" });
         let output = process::run(command, "", PROMPT);
         let said = if output.stdout.is_empty() { output.stderr } else { output.stdout };
         let words: Vec<&str> = said.lines().next().unwrap_or_default().split_whitespace().collect();
