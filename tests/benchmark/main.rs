@@ -29,7 +29,7 @@ use crate::hub::Hub;
 use crate::measure::STEADY;
 use crate::options::{Options, USAGE};
 use crate::results::{Link, Results, Row};
-use crate::subjects::{SUBJECTS, Tunnel};
+use crate::subjects::{SUBJECTS, Subject, Tunnel};
 
 mod goals;
 mod hub;
@@ -43,17 +43,24 @@ mod results;
 mod subjects;
 
 fn main() -> ExitCode {
-    if std::env::args().any(|argument| argument == "--list") {
-        for subject in SUBJECTS {
-            let missing = subject.missing().map(|program| format!("no program {program}"));
-            println!("{:22}{}", subject.name, missing.unwrap_or_else(|| subject.version()));
-        }
-        return ExitCode::SUCCESS;
-    }
-    let Some(options) = Options::parse(std::env::args().skip(1)) else {
+    let mut arguments = std::env::args().skip(1).peekable();
+    let asked = arguments.next_if(|argument| matches!(argument.as_str(), "--list" | "--needs"));
+    let Some(options) = Options::parse(arguments) else {
         eprint!("{USAGE}");
         return ExitCode::from(2);
     };
+    match asked.as_deref() {
+        Some("--list") => {
+            list();
+            return ExitCode::SUCCESS;
+        }
+        Some(_) => {
+            let needs = options.subjects.iter().flat_map(Subject::needs);
+            needs.for_each(|need| println!("{need}"));
+            return ExitCode::SUCCESS;
+        }
+        None => {}
+    }
     match run(&options) {
         Ok(failures) if failures.is_empty() => ExitCode::SUCCESS,
         Ok(failures) => {
@@ -67,6 +74,14 @@ fn main() -> ExitCode {
     }
 }
 
+/// What can be named, and what is missing for it.
+fn list() {
+    for subject in SUBJECTS {
+        let missing = subject.missing().map(|need| format!("missing: {need}"));
+        println!("{:22}{}", subject.name, missing.unwrap_or_else(|| subject.version()));
+    }
+}
+
 /// Measures and reports; returns what did not work.
 fn run(options: &Options) -> Result<Vec<String>, String> {
     hide_run().map_err(|error| format!("cannot make a /run of its own: {error}"))?;
@@ -74,8 +89,8 @@ fn run(options: &Options) -> Result<Vec<String>, String> {
     let mut failures = Vec::new();
     let mut tunnels = Vec::new();
     for subject in &options.subjects {
-        if let Some(program) = subject.missing() {
-            eprintln!("skipped {}: no program {program}", subject.name);
+        if let Some(need) = subject.missing() {
+            eprintln!("skipped {}: {need} is not installed", subject.name);
             continue;
         }
         match subject.start() {

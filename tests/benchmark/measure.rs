@@ -164,7 +164,8 @@ impl Tunnel {
     ) -> Result<(T, f64), String> {
         let (from, to, address) = self.way(forth);
         let load = from.tcp_load(to, address, streams, meanwhile);
-        load.map_err(|error| format!("TCP: {error}"))
+        let (result, rate) = load.map_err(|error| format!("TCP: {error}"))?;
+        if rate > 0.0 { Ok((result, rate)) } else { Err("TCP: nothing arrived".into()) }
     }
 
     fn udp(
@@ -187,7 +188,7 @@ impl Tunnel {
     }
 
     /// The highest number of full datagrams a second of which less than [`LOSS`] are lost: first
-    /// by steps of a third from `start`, then halving the step down to four per cent.
+    /// by steps of a third from `start`, then halving the step down to six per cent.
     fn highest_pace(&self, start: f64, span: Duration) -> Result<f64, String> {
         let (mut carried, mut lost) = (0.0, f64::INFINITY);
         let mut pace = start;
@@ -200,7 +201,7 @@ impl Tunnel {
             pace = match (carried > 0.0, lost.is_finite()) {
                 (true, false) => carried * 1.33,
                 (false, _) => lost / 1.33,
-                (true, true) if lost / carried < 1.04 => break,
+                (true, true) if lost / carried < 1.06 => break,
                 (true, true) => (carried * lost).sqrt(),
             };
         }

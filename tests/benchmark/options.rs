@@ -43,11 +43,12 @@ usage: tests/bench [OPTION…] [SUBJECT…]
 
   --quick            few subjects, one link, two short rounds
   --rounds N         so many rounds (3)
-  --seconds S        length of a TCP stretch (0.5); a flood takes half of it
+  --seconds S        length of a TCP stretch (0.4); a flood takes half of it
   --link LINK        only `offloads` or only `plain`
   --no-hub           without the hub of 10,000 peers
   --out DIR          where bench.svg and bench.json go (target/bench)
-  --list             the subjects that can be named, and what is missing for them
+  --list             only says what subjects can be named, and what is missing for them
+  --needs            only says which programs and files the chosen subjects need
   SUBJECT            one of these, or `ours`, `peers`, `all`, `hub`
 ";
 
@@ -59,7 +60,7 @@ impl Options {
             subjects: Vec::new(),
             links: Link::ALL.to_vec(),
             rounds: 3,
-            effort: Effort { span: Duration::from_millis(500), pings: 150 },
+            effort: Effort { span: Duration::from_millis(400), pings: 150 },
             hub: true,
             out: "target/bench".into(),
         };

@@ -147,29 +147,25 @@ impl Subject {
         self.kind == Kind::NoTunnel
     }
 
-    /// The programs it cannot do without.
-    fn programs(&self) -> &'static [&'static str] {
+    /// The programs and files it cannot do without; the first is what tells its version.
+    pub(crate) fn needs(&self) -> Vec<&'static str> {
         match self.kind {
-            Kind::NoTunnel | Kind::Ours { .. } => &[],
-            Kind::WireGuard { program: "boringtun-cli", .. } => &["boringtun-cli", "wg"],
-            Kind::WireGuard { program: "gotatun", .. } => &["gotatun", "wg"],
-            Kind::WireGuard { program: "wireguard-go", .. } => &["wireguard-go", "wg"],
-            Kind::WireGuard { .. } => &["wireguard-go-backport", "wg"],
-            Kind::Fastd => &["fastd"],
-            Kind::OpenVpn { .. } => &["openvpn", "openssl"],
-            Kind::StrongSwan { .. } => &["swanctl", "charon-systemd"],
+            Kind::NoTunnel | Kind::Ours { .. } => Vec::new(),
+            Kind::WireGuard { program, .. } => vec![program, "wg"],
+            Kind::Fastd => vec!["fastd"],
+            Kind::OpenVpn { .. } => vec!["openvpn", "openssl"],
+            Kind::StrongSwan { .. } => strongswan::NEEDS.to_vec(),
         }
     }
 
-    /// The program that is not installed here, if there is one.
+    /// What is not installed here of its needs, if there is such a thing.
     pub(crate) fn missing(&self) -> Option<&'static str> {
-        self.programs().iter().copied().find(|program| find(program).is_none())
+        self.needs().into_iter().find(|need| find(need).is_none())
     }
 
     /// What its program says its version is.
     pub(crate) fn version(&self) -> String {
-        let program = self.programs().first();
-        let Some(program) = program.and_then(|program| find(program)) else {
+        let Some(program) = self.needs().first().and_then(|program| find(program)) else {
             return String::new();
         };
         let mut command = Command::new(program);
@@ -260,7 +256,7 @@ fn ask(host: &Host, words: &str, input: &str) -> Result<String, String> {
     Err(format!("`{words}`: {}{}", output.stdout, output.stderr))
 }
 
-/// Where a program is, in PATH.
+/// Where a program is, in PATH, or a file by its whole path.
 fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|dir| dir.join(program)).find(|path| path.is_file())

@@ -27,7 +27,7 @@ const BURST: u64 = 64;
 /// Datagrams that were sent for some time.
 #[derive(Debug, Clone, Copy)]
 pub struct Datagrams {
-    /// Datagrams sent, and how many of them arrived in time.
+    /// Datagrams that left the sender.
     pub sent: u64,
     /// Datagrams that arrived in time.
     pub arrived: u64,
@@ -163,13 +163,14 @@ fn paced(socket: &UdpSocket, datagram: &[u8], pace: f64, span: Duration) -> (u64
     let _ = set_timerslack(1);
     let (begin, mut sent, mut forgiven) = (Instant::now(), 0_u64, 0_u64);
     while begin.elapsed() < span {
+        let wake = Instant::now() + TICK;
         let due = (begin.elapsed().as_secs_f64() * pace) as u64 - forgiven;
         // After a long absence no catching up: the burst would be lost to some short queue.
         forgiven += (due - sent).saturating_sub(BURST);
         for _ in 0..(due - sent).min(BURST) {
             sent += u64::from(socket.send(datagram).is_ok());
         }
-        sleep(TICK);
+        sleep(wake.saturating_duration_since(Instant::now()));
     }
     (sent, begin.elapsed())
 }

@@ -9,6 +9,15 @@ use simplevpn_tests::lab::sites::Sites;
 use super::{ask, await_that, write};
 use crate::program::{End, Program};
 
+/// What it cannot do without.
+pub(crate) const NEEDS: [&str; 5] = [
+    "swanctl",
+    "charon-systemd",
+    "/usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so",
+    "/usr/lib/ipsec/plugins/libstrongswan-chapoly.so",
+    "/usr/lib/ipsec/plugins/libstrongswan-openssl.so",
+];
+
 const SECRET: &str = "of this laboratory only";
 
 /// Starts it on both gateways, and then the exchange of keys.
