@@ -1,4 +1,5 @@
-//! What the data plane costs: `cargo bench -p simplevpn-core`.
+//! What the data plane costs: `cargo bench -p simplevpn-core`; a part of it: `-- aead`, `offloads`,
+//! `peers`, `sizes`.
 //!
 //! Everything that is compared runs in turns, round by round, on one machine in one run; printed
 //! are the median and, in brackets, the least and the most of all rounds. The AEAD alone does the
@@ -13,18 +14,22 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant as Clock;
 
 use managed::ManagedSlice;
+use simplevpn_core::checksum::{pseudo_header_v4, sum};
+use simplevpn_core::coalesce::{Coalescer, MAX_LEN, Run};
 use simplevpn_core::crypto::{Aead, Aes128Gcm16, Aes256Gcm16, ChaCha20Poly1305, Cipher};
 use simplevpn_core::esp::{OutboundSequence, ReplayWindow, window_storage};
+use simplevpn_core::offload::{Gso, Offload, PartialChecksum};
 use simplevpn_core::opener::InboundSlot;
 use simplevpn_core::pmtu::sealed_len;
 use simplevpn_core::sad::{InboundSa, OutboundSa, SaSlot, Sad, SpiSlot};
 use simplevpn_core::sealer::OutboundSlot;
+use simplevpn_core::segment::Segments;
 use simplevpn_core::spd::SpdSlot;
 use simplevpn_core::{
     HEADROOM, InboundPeer, Instant, Offset, Opener, OutboundPeer, PacketBuf, Path, PeerId, Sealed,
     Sealer, Selectors, Spd, TAILROOM,
 };
-use smoltcp::wire::{IpAddress, IpCidr, IpProtocol, Ipv4Packet, UdpPacket};
+use smoltcp::wire::{IpAddress, IpCidr, IpProtocol, Ipv4Packet, TcpPacket, UdpPacket};
 
 /// Packets in one batch: few enough to stay in the first-level cache with their state.
 const BATCH: usize = 16;
@@ -307,6 +312,105 @@ fn many_peers<A: Suite>() {
     }
 }
 
+/// The payload of each segment: with 52 bytes of headers, packets of 1400 bytes.
+const SEGMENT: usize = 1348;
+/// Segments in a super-packet: as many as an IP packet has room for.
+const SEGMENTS: usize = (65_535 - 52) / SEGMENT;
+
+/// A TCP super-packet over IPv4 with timestamps, as the kernel writes it, and what it says of it.
+fn super_packet(source: Ipv4Addr) -> (Vec<u8>, Offload) {
+    let mut bytes = vec![0x5a; 52 + SEGMENTS * SEGMENT];
+    let destination = Ipv4Addr::new(10, 0, 0, 9);
+    let len = bytes.len() as u16;
+    let mut ip = Ipv4Packet::new_unchecked(&mut bytes);
+    ip.set_version(4);
+    ip.set_header_len(20);
+    ip.set_total_len(len);
+    ip.set_frag_offset(0);
+    ip.clear_flags();
+    ip.set_dont_frag(true);
+    ip.set_next_header(IpProtocol::Tcp);
+    ip.set_src_addr(source);
+    ip.set_dst_addr(destination);
+    ip.fill_checksum();
+    let mut tcp = TcpPacket::new_unchecked(ip.payload_mut());
+    tcp.clear_flags();
+    tcp.set_ack(true);
+    tcp.set_header_len(32);
+    let sum = pseudo_header_v4(&source, &destination, IpProtocol::Tcp, u32::from(len) - 20);
+    tcp.set_checksum(sum);
+    let offload = Offload {
+        gso: Some(Gso::TcpV4),
+        segment_len: SEGMENT as u16,
+        checksum: Some(PartialChecksum { start: 20, offset: 16 }),
+        ..Offload::default()
+    };
+    (bytes, offload)
+}
+
+/// Nanoseconds per segment of doing `work` for each of `count`.
+fn per_segment(count: usize, mut work: impl FnMut()) -> f64 {
+    let begin = Clock::now();
+    (0..count / SEGMENTS).for_each(|_| work());
+    begin.elapsed().as_nanos() as f64 / count as f64
+}
+
+/// Super-packets cut into slots, and the segments in them merged again: from one flow, or from four
+/// that take turns. Beside them, what must be done with each byte at least: copying and summing it.
+fn offloads() {
+    const FLOWS: usize = 4;
+    const COUNT: usize = 16 * SEGMENTS;
+    let names = ["copy", "sum", "segment", "coalesce", "coalesce, 4 flows in turn"];
+    let flows = Vec::from_iter((1..=FLOWS as u8).map(|n| super_packet([10, 0, 0, n].into())));
+    let mut slots = vec![vec![0; 1400]; FLOWS * SEGMENTS];
+    let runs = (0..FLOWS).map(|_| Run::new(ManagedSlice::Borrowed(vec![0; MAX_LEN].leak())));
+    let runs = ManagedSlice::Borrowed(Vec::from_iter(runs).leak());
+    let mut coalescer = Coalescer::new(runs, false);
+
+    // Segment n of flow m lies in slot n * FLOWS + m.
+    for (m, (bytes, offload)) in flows.iter().enumerate() {
+        let mut segments = Segments::new(bytes, offload).unwrap();
+        slots[m..].iter_mut().step_by(FLOWS).for_each(|slot| {
+            assert_eq!(segments.next_into(slot), Ok(Some(1400)));
+        });
+        assert_eq!(segments.next_into(&mut []), Ok(None));
+    }
+    let mut merge = |slots: &[Vec<u8>], step| {
+        let (mut written, mut len) = (0, 0);
+        let mut write =
+            |_: &Offload, bytes: &[u8]| (written, len) = (written + 1, len + bytes.len());
+        slots.iter().step_by(step).for_each(|slot| coalescer.push(black_box(slot), &mut write));
+        coalescer.flush(&mut write);
+        assert_eq!((written, len), (FLOWS / step, FLOWS / step * flows[0].0.len()));
+    };
+    let (bytes, offload) = &flows[0];
+    let mut room = vec![vec![0; 1400]; SEGMENTS];
+    let rounds = Vec::from_iter((0..ROUNDS).map(|_| {
+        [
+            per_segment(COUNT, || {
+                room.iter_mut().zip(bytes.chunks(1400)).for_each(|(room, chunk)| {
+                    black_box(&mut room[..chunk.len()]).copy_from_slice(black_box(chunk));
+                });
+            }),
+            per_segment(COUNT, || {
+                bytes.chunks(1400).for_each(|chunk| {
+                    black_box(sum(black_box(chunk)));
+                });
+            }),
+            per_segment(COUNT, || {
+                let mut segments = Segments::new(black_box(bytes), offload).unwrap();
+                let written = room.iter_mut().map_while(|room| segments.next_into(room).unwrap());
+                assert_eq!(black_box(written).count(), SEGMENTS);
+            }),
+            per_segment(COUNT, || merge(&slots, FLOWS)),
+            per_segment(COUNT, || merge(&slots, 1)) / FLOWS as f64,
+        ]
+    }));
+    for (at, name) in names.iter().enumerate() {
+        println!("{name:26} {}", nanoseconds(&rounds, |round| round[at]));
+    }
+}
+
 fn sizes<A: Suite>() {
     let [outbound, inbound, sa] =
         [size_of::<OutboundSlot<A>>(), size_of::<InboundSlot>(), size_of::<SaSlot<'_, A>>()];
@@ -323,24 +427,33 @@ fn sizes<A: Suite>() {
 }
 
 fn main() {
-    println!("ns per packet: sealed, opened; sealed and opened beside the AEAD alone\n");
-    beside_the_aead::<ChaCha20Poly1305>();
-    beside_the_aead::<Aes128Gcm16>();
-    beside_the_aead::<Aes256Gcm16>();
-
-    println!("\nns per packet with so many peers, traffic to one or all of them, with an offset:");
-    println!("sealed, opened; sealed and opened beside one peer alone. Traffic to one peer shows");
-    println!(
-        "what the look-ups cost. Traffic to all, a packet each in turn, also shows what it costs"
-    );
-    println!(
-        "to fetch each peer's keys and window from memory: no two packets share a cache line.\n"
-    );
-    many_peers::<ChaCha20Poly1305>();
-    many_peers::<Aes256Gcm16>();
-
-    println!("\nbytes of state per peer, window {WINDOW}, one prefix, outside a rekey:\n");
-    sizes::<ChaCha20Poly1305>();
-    sizes::<Aes128Gcm16>();
-    sizes::<Aes256Gcm16>();
+    let wanted = Vec::from_iter(std::env::args().skip(1).filter(|word| !word.starts_with('-')));
+    let wants = |part: &str| wanted.is_empty() || wanted.iter().any(|word| word == part);
+    if wants("aead") {
+        println!("\nns per packet: sealed, opened; sealed and opened beside the AEAD alone\n");
+        beside_the_aead::<ChaCha20Poly1305>();
+        beside_the_aead::<Aes128Gcm16>();
+        beside_the_aead::<Aes256Gcm16>();
+    }
+    if wants("offloads") {
+        println!("\nns per 1400-byte segment of TCP super-packets, {SEGMENTS} segments each\n");
+        offloads();
+    }
+    if wants("peers") {
+        println!(
+            "\nns per packet with so many peers, traffic to one or all of them, with an offset:\n\
+             sealed, opened; sealed and opened beside one peer alone. Traffic to one peer shows\n\
+             what the look-ups cost. Traffic to all, a packet each in turn, also shows what it\n\
+             costs to fetch each peer's keys and window from memory: no two packets share a cache\n\
+             line.\n"
+        );
+        many_peers::<ChaCha20Poly1305>();
+        many_peers::<Aes256Gcm16>();
+    }
+    if wants("sizes") {
+        println!("\nbytes of state per peer, window {WINDOW}, one prefix, outside a rekey:\n");
+        sizes::<ChaCha20Poly1305>();
+        sizes::<Aes128Gcm16>();
+        sizes::<Aes256Gcm16>();
+    }
 }

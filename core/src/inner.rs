@@ -19,6 +19,8 @@ pub(crate) struct Inner {
     pub(crate) destination: IpAddr,
     /// Length by its own header, in bytes; never more than the buffer holds.
     pub(crate) len: usize,
+    /// Length of the IP header in bytes, with IPv4 options, without IPv6 extension headers.
+    pub(crate) header_len: usize,
 }
 
 impl Inner {
@@ -33,6 +35,7 @@ impl Inner {
                 source: ip.src_addr().into(),
                 destination: ip.dst_addr().into(),
                 len: ip.total_len(),
+                header_len: ip.header_len(),
             });
         }
         let ip = ip::ipv4(bytes)?;
@@ -43,6 +46,7 @@ impl Inner {
             source: ip.src_addr().into(),
             destination: ip.dst_addr().into(),
             len: ip.total_len().into(),
+            header_len: ip.header_len().into(),
         })
     }
 

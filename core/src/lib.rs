@@ -12,6 +12,8 @@
 //! | [`tunnel`] | the facade for one thread: both halves, ICMP answers, fragments, keepalives |
 //! | [`device`] | the facade as a `smoltcp::phy::Device` (feature `smoltcp`) |
 //! | [`packet`] | a lent slice with room in front and behind: a packet is sealed where it lies |
+//! | [`offload`] | what the host left to do in a packet, or takes undone |
+//! | [`segment`] | GSO: one super-packet of the host becomes packets of final size |
 //! | [`sealer`] | **outbound half**: from the host to the wire |
 //! | `inner` | the facts of the packet; whether it is our own and loops |
 //! | [`spd`] | whose it is: longest-prefix match, in host space |
@@ -26,6 +28,7 @@
 //! | [`outer`] | the outer headers, for those who have no IP stack to build them |
 //! | [`wire`] | views over bytes: ESP, port 4500, IP |
 //! | [`opener`] | **inbound half**: from the wire to the host |
+//! | [`coalesce`] | GRO: opened packets of one flow become one super-packet for the host |
 //! | [`ike`] | what IKEv2 (RFC 7296) is made of: messages, keys, identities |
 //! | [`counters`] | every reason to drop a packet, by name |
 //! | [`time`] | milliseconds, as the caller tells them |
@@ -127,6 +130,7 @@
 extern crate std;
 
 pub mod checksum;
+pub mod coalesce;
 pub mod counters;
 pub mod crypto;
 #[cfg(feature = "smoltcp")]
@@ -137,6 +141,7 @@ pub mod fragment;
 pub mod icmp;
 pub mod ike;
 mod inner;
+pub mod offload;
 pub mod offset;
 pub mod opener;
 pub mod outer;
@@ -145,6 +150,7 @@ pub mod path;
 pub mod pmtu;
 pub mod sad;
 pub mod sealer;
+pub mod segment;
 pub mod selectors;
 pub mod spd;
 mod table;

@@ -10,11 +10,27 @@ const MEMORY: &str = "/proc/meminfo";
 /// Below this many KiB a machine is small: one that is sold with 64 MB.
 const SMALL: u64 = 96 << 10;
 
+/// The most that [`runs`] returns.
+pub const MAX_RUNS: usize = 8;
+
 /// How many packets are handled in one direction before the other gets its turn: the slots of each
 /// batch.
 #[must_use]
 pub fn batch() -> usize {
     batch_for(std::fs::read_to_string(MEMORY).ok().as_deref().and_then(total))
+}
+
+/// How many datagrams are received at once from a socket with this batch where the kernel joins
+/// what arrives in runs, up to 64 KiB in one.
+#[must_use]
+pub fn joined(batch: usize) -> usize {
+    batch / 4
+}
+
+/// How many flows' packets are joined at a time on their way to the host, with this batch.
+#[must_use]
+pub fn runs(batch: usize) -> usize {
+    (batch / 8).min(MAX_RUNS)
 }
 
 /// How much may wait in the kernel to be received by a socket with this batch, in bytes: what

@@ -92,6 +92,12 @@ impl<const N: usize> Control<N> {
         };
         self.push(level, kind, &i32::from(traffic_class).to_ne_bytes());
     }
+
+    /// The length of the datagrams that the kernel is to cut the message into (`UDP_SEGMENT`).
+    pub(crate) fn push_segment(&mut self, len: usize) {
+        let len = u16::try_from(len).unwrap_or(u16::MAX);
+        self.push(libc::IPPROTO_UDP, libc::UDP_SEGMENT, &len.to_ne_bytes());
+    }
 }
 
 /// One control message: its level, its type, its data.

@@ -25,7 +25,7 @@ pub fn open(family: Family, mark: u32, batch: usize) -> io::Result<Option<OuterS
 /// # Errors
 /// [`Discard::Malformed`] if that header is none.
 pub fn arrival(datagram: Datagram<'_>) -> Result<Arrival<'_>, Discard> {
-    let Datagram { from, local, traffic_class, segment, mut packet } = datagram;
+    let Datagram { from, local, traffic_class, mut packet, .. } = datagram;
     if from.is_ipv4() {
         let first = packet.as_slice().first().copied().unwrap_or(0);
         let header_len = usize::from(first & 0xf) * 4;
@@ -37,15 +37,16 @@ pub fn arrival(datagram: Datagram<'_>) -> Result<Arrival<'_>, Discard> {
     let remote = from.ip();
     let family = if from.is_ipv4() { Family::V4 } else { Family::V6 };
     let local = local.unwrap_or_else(|| family.unspecified(0).ip());
-    Ok(Arrival { path: Path::Esp { local, remote }, traffic_class, segment, packet })
+    Ok(Arrival { path: Path::Esp { local, remote }, traffic_class, packet })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::{Flush, MAX_PACKET, ReceiveBatch, Slots};
+    use crate::batch::{MAX_PACKET, ReceiveBatch, Slots};
     use crate::error_queue::PathProblem;
     use crate::send_drops::{SendDrop, SendDrops};
+    use crate::send_queue::Flush;
     use crate::testing::in_namespace;
     use core::net::IpAddr;
     use simplevpn_core::packet::HEADROOM;

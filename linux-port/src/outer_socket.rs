@@ -9,10 +9,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use simplevpn_core::packet::PacketBuf;
 use simplevpn_core::{Path, Transmit};
 
-use crate::batch::{Flush, Outgoing, ReceiveBatch, SendQueue, Slots};
+use crate::batch::{ReceiveBatch, Slots};
 use crate::capacity;
 use crate::error_queue::{self, PathError};
 use crate::send_drops::{SendDrop, SendDrops};
+use crate::send_queue::{Flush, Outgoing, SendQueue};
 use crate::socket_option::{fragment, set_option};
 
 /// The IP version of outer packets.
@@ -48,8 +49,6 @@ pub struct Arrival<'a> {
     pub path: Path,
     /// DSCP and ECN of the outer header.
     pub traffic_class: u8,
-    /// Length of each ESP packet but the last, if the kernel has joined several (`UDP_GRO`).
-    pub segment: Option<usize>,
     /// The packet.
     pub packet: PacketBuf<'a>,
 }
@@ -62,6 +61,10 @@ pub struct OuterSocket {
     fd: OwnedFd,
     family: Family,
     queue: SendQueue,
+    /// Datagrams received at once; those that the kernel has joined count as one.
+    limit: usize,
+    /// Whether an emulator passes control messages on as they are, in the wrong byte order.
+    garbles: bool,
 }
 
 impl OuterSocket {
@@ -88,17 +91,19 @@ impl OuterSocket {
         }
         // SAFETY: a descriptor that was just opened and that nothing else owns.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        let socket = OuterSocket { fd, family, queue: SendQueue::new(batch) };
+        let queue = SendQueue::new(batch);
+        let mut socket = OuterSocket { fd, family, queue, limit: usize::MAX, garbles: false };
         socket.configure(mark, protocol == libc::IPPROTO_UDP)?;
         Ok(socket)
     }
 
-    fn configure(&self, mark: u32, udp: bool) -> io::Result<()> {
+    fn configure(&mut self, mark: u32, udp: bool) -> io::Result<()> {
         let set = |level, name, value| set_option(self.fd.as_fd(), level, name, value);
         match set(libc::SOL_SOCKET, libc::SO_MARK, mark.cast_signed()) {
             // Emulators and kernels without CONFIG_NETWORK_MARK do not know marks.
             Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => {
                 log::warn!("packets cannot be marked here (SO_MARK): policy routing will not work");
+                self.garbles = cfg!(target_endian = "big");
             }
             other => other?,
         }
@@ -129,18 +134,34 @@ impl OuterSocket {
         Ok(())
     }
 
+    /// Lets the kernel cut and join datagrams, as far as it can (`UDP_SEGMENT` since Linux 4.18,
+    /// `UDP_GRO` since 5.0).
+    pub(crate) fn offload(&mut self) {
+        let set = |name, value| set_option(self.fd.as_fd(), libc::IPPROTO_UDP, name, value);
+        if self.garbles {
+            return;
+        }
+        if set(libc::UDP_GRO, 1).is_ok() {
+            self.limit = capacity::joined(self.queue.capacity());
+        }
+        if set(libc::UDP_SEGMENT, 0).is_ok() {
+            self.queue.allow_runs();
+        }
+    }
+
     /// The IP version.
     #[must_use]
     pub fn family(&self) -> Family {
         self.family
     }
 
-    /// Receives a batch, replacing what was in it, and returns the number of datagrams.
+    /// Receives a batch, replacing what was in it, and returns the number of datagrams. Those that
+    /// the kernel has joined count as one.
     ///
     /// # Errors
     /// See [`ReceiveBatch::receive`].
     pub fn receive(&self, batch: &mut ReceiveBatch) -> io::Result<usize> {
-        batch.receive(self.fd.as_fd())
+        batch.receive(self.fd.as_fd(), self.limit)
     }
 
     /// Lets a sealed packet, which begins at byte `start` of `slot`, wait for [`Self::flush`];

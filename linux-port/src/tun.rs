@@ -1,17 +1,16 @@
 //! The TUN device: packets of this machine and its LAN, one per read and write, each behind a
 //! `virtio_net_hdr` (`IFF_VNET_HDR`, no packet information).
 //!
-//! No offload is asked for, so every header the kernel writes says "nothing special"; segmentation
-//! and checksum offloads need no other structure than this one. The device is not persistent: it
-//! vanishes with the daemon.
+//! The kernel is asked for all that it can leave to us: super-packets of TCP and UDP, unfinished
+//! checksums. It decides how much of that it does. The device is not persistent: it vanishes with
+//! the daemon.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::uio::writev;
-use nix::unistd::read;
-use simplevpn_core::packet::{HEADROOM, PacketBuf, TAILROOM};
+use nix::sys::uio::{readv, writev};
+use simplevpn_core::offload::{Gso, Offload, PartialChecksum};
 
 mod ioctls {
     nix::ioctl_write_int!(tunsetoffload, b'T', 208);
@@ -19,57 +18,58 @@ mod ioctls {
     nix::ioctl_write_ptr!(tunsetvnetle, b'T', 220, libc::c_int);
 }
 
-/// What precedes each packet: `struct virtio_net_hdr` (virtio 1.2 §5.1.6).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct VnetHeader {
-    /// `VIRTIO_NET_HDR_F_*`: 1 = the checksum is partial, 2 = it is known to be right.
-    pub flags: u8,
-    /// `VIRTIO_NET_HDR_GSO_*`: 0 = one packet.
-    pub gso_type: u8,
-    /// Length of all headers, in bytes.
-    pub hdr_len: u16,
-    /// Payload bytes of each segment.
-    pub gso_size: u16,
-    /// Where the checksummed part begins, in bytes from the packet's first.
-    pub csum_start: u16,
-    /// Where the checksum lies, in bytes from `csum_start`.
-    pub csum_offset: u16,
+/// What the kernel may leave to us: `TUN_F_*` of linux/if_tun.h.
+mod feature {
+    pub(super) const CHECKSUM: u64 = 0x01;
+    /// TCP super-packets over IPv4 and IPv6, also with CWR.
+    pub(super) const TSO: u64 = 0x02 | 0x04 | 0x08;
+    /// UDP super-packets over IPv4 and IPv6 (since Linux 6.2).
+    pub(super) const USO: u64 = 0x20 | 0x40;
 }
 
-impl VnetHeader {
-    /// Bytes of the header in front of each packet.
-    pub const LEN: usize = 10;
+/// Bytes of the `virtio_net_hdr` in front of each packet (virtio 1.2 §5.1.6): flags, type, length
+/// of all headers, payload bytes of each segment, where the checksummed part begins, and where in it
+/// the checksum lies.
+const HEADER_LEN: usize = 10;
+/// `VIRTIO_NET_HDR_F_NEEDS_CSUM`
+const PARTIAL_CHECKSUM: u8 = 1;
+/// `VIRTIO_NET_HDR_GSO_ECN`
+const ECN: u8 = 0x80;
+/// `VIRTIO_NET_HDR_GSO_TCPV4`, `…TCPV6` and `…UDP_L4`
+const TYPES: [(u8, Gso); 3] = [(1, Gso::TcpV4), (4, Gso::TcpV6), (5, Gso::Udp)];
 
-    fn parse(bytes: &[u8; VnetHeader::LEN], little_endian: bool) -> VnetHeader {
-        let [flags, gso_type, fields @ ..] = bytes;
-        let field = |at: usize| {
-            let pair = fields.get(at..).and_then(|rest| rest.first_chunk()).copied();
-            let pair = pair.unwrap_or_default();
-            if little_endian { u16::from_le_bytes(pair) } else { u16::from_ne_bytes(pair) }
-        };
-        VnetHeader {
-            flags: *flags,
-            gso_type: *gso_type,
-            hdr_len: field(0),
-            gso_size: field(2),
-            csum_start: field(4),
-            csum_offset: field(6),
-        }
-    }
+/// What a header says; `None`: something that was not asked for.
+fn parse(bytes: &[u8; HEADER_LEN], little_endian: bool) -> Option<Offload> {
+    let &[flags, kind, ref fields @ ..] = bytes;
+    let (pairs, _) = fields.as_chunks::<2>();
+    let mut fields = pairs.iter().map(|pair| {
+        if little_endian { u16::from_le_bytes(*pair) } else { u16::from_ne_bytes(*pair) }
+    });
+    let [header_len, segment_len, start, offset] =
+        core::array::from_fn(|_| fields.next().unwrap_or(0));
+    let checksum = (flags & PARTIAL_CHECKSUM != 0).then_some(PartialChecksum { start, offset });
+    let gso = match kind & !ECN {
+        0 => None,
+        kind => Some(TYPES.iter().find(|(number, _)| *number == kind)?.1),
+    };
+    Some(Offload { gso, ecn: kind & ECN != 0, header_len, segment_len, checksum })
+}
 
-    fn emit(&self, little_endian: bool) -> [u8; VnetHeader::LEN] {
-        let mut bytes = [0; VnetHeader::LEN];
-        bytes[..2].copy_from_slice(&[self.flags, self.gso_type]);
-        let fields = [self.hdr_len, self.gso_size, self.csum_start, self.csum_offset];
-        for (room, field) in bytes[2..].chunks_exact_mut(2).zip(fields) {
-            room.copy_from_slice(&if little_endian {
-                field.to_le_bytes()
-            } else {
-                field.to_ne_bytes()
-            });
-        }
-        bytes
+fn emit(offload: &Offload, little_endian: bool) -> [u8; HEADER_LEN] {
+    let mut bytes = [0; HEADER_LEN];
+    let number =
+        |gso| TYPES.iter().find(|(_, other)| *other == gso).map_or(0, |(number, _)| *number);
+    let kind = offload.gso.map_or(0, number);
+    bytes[0] = if offload.checksum.is_some() { PARTIAL_CHECKSUM } else { 0 };
+    bytes[1] = if offload.ecn { kind | ECN } else { kind };
+    let PartialChecksum { start, offset } =
+        offload.checksum.unwrap_or(PartialChecksum { start: 0, offset: 0 });
+    let fields = [offload.header_len, offload.segment_len, start, offset];
+    for (room, field) in bytes[2..].chunks_exact_mut(2).zip(fields) {
+        let field = if little_endian { field.to_le_bytes() } else { field.to_ne_bytes() };
+        room.copy_from_slice(&field);
     }
+    bytes
 }
 
 /// A TUN device, open and non-blocking.
@@ -77,6 +77,7 @@ impl VnetHeader {
 pub struct TunDevice {
     fd: OwnedFd,
     little_endian: bool,
+    features: u64,
 }
 
 impl TunDevice {
@@ -92,7 +93,7 @@ impl TunDevice {
         let device = tun::create(&configuration).map_err(|error| explain(name, error))?;
         // SAFETY: `into_raw_fd` gives up the descriptor, so that it has no other owner.
         let fd = unsafe { OwnedFd::from_raw_fd(device.into_raw_fd()) };
-        let mut device = TunDevice { fd, little_endian: true };
+        let mut device = TunDevice { fd, little_endian: true, features: 0 };
         device
             .configure()
             .map_err(|error| format!("cannot set up the TUN device {name}: {error}"))?;
@@ -103,46 +104,60 @@ impl TunDevice {
         fcntl(&self.fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         let fd = self.fd.as_raw_fd();
         // SAFETY: the kernel reads one int; the descriptor is a TUN device's.
-        unsafe { ioctls::tunsetvnethdrsz(fd, &(VnetHeader::LEN as libc::c_int)) }?;
+        unsafe { ioctls::tunsetvnethdrsz(fd, &(HEADER_LEN as libc::c_int)) }?;
         // Little endian wherever it can be chosen, as an emulated machine may differ from its
         // kernel; else the machine's own order.
         // SAFETY: as above.
         self.little_endian = unsafe { ioctls::tunsetvnetle(fd, &1) }.is_ok();
-        // SAFETY: takes a number; the descriptor is a TUN device's.
-        unsafe { ioctls::tunsetoffload(fd, 0) }?;
-        Ok(())
+        use feature::{CHECKSUM, TSO, USO};
+        let mut result = Ok(());
+        for features in [CHECKSUM | TSO | USO, CHECKSUM | TSO, CHECKSUM, 0] {
+            // SAFETY: takes a number; the descriptor is a TUN device's.
+            let taken = unsafe { ioctls::tunsetoffload(fd, features as libc::c_ulong) };
+            (self.features, result) = (features, taken.map(|_| ()));
+            if result.is_ok() {
+                break;
+            }
+        }
+        result
     }
 
-    /// Reads one packet into `slot`, behind [`HEADROOM`] bytes and with [`TAILROOM`] bytes left
-    /// behind it. `None` if there is none to read.
+    /// Whether the kernel takes and gives super-packets of UDP.
+    #[must_use]
+    pub fn joins_udp(&self) -> bool {
+        self.features & feature::USO != 0
+    }
+
+    /// Reads one packet or super-packet to the front of `room`, and returns its length in bytes and
+    /// what is left to do with it. `None` if there is none to read.
     ///
     /// # Errors
-    /// Those of `read(2)`; `EBADFD` if the device was deleted.
-    pub fn read<'a>(&self, slot: &'a mut [u8]) -> io::Result<Option<(VnetHeader, PacketBuf<'a>)>> {
-        let end = slot.len().saturating_sub(TAILROOM);
-        let Some(room) = slot.get_mut(HEADROOM - VnetHeader::LEN..end) else {
-            return Err(io::ErrorKind::InvalidInput.into());
-        };
+    /// Those of `readv(2)`; `EBADFD` if the device was deleted. `InvalidData` if what was read is
+    /// of no use.
+    pub fn read(&self, room: &mut [u8]) -> io::Result<Option<(usize, Offload)>> {
+        let mut header = [0; HEADER_LEN];
         let len = loop {
-            match read(&self.fd, room) {
+            let parts = &mut [IoSliceMut::new(&mut header), IoSliceMut::new(room)];
+            match readv(&self.fd, parts) {
                 Ok(len) => break len,
                 Err(nix::Error::EINTR) => {}
                 Err(nix::Error::EAGAIN) => return Ok(None),
                 Err(error) => return Err(error.into()),
             }
         };
-        let header = room.first_chunk().map(|header| VnetHeader::parse(header, self.little_endian));
-        let len = len.checked_sub(VnetHeader::LEN);
-        let packet = len.and_then(|len| PacketBuf::new(slot, HEADROOM, len).ok());
-        Ok(header.zip(packet))
+        let offload = parse(&header, self.little_endian);
+        match len.checked_sub(HEADER_LEN).zip(offload) {
+            Some(read) => Ok(Some(read)),
+            None => Err(io::ErrorKind::InvalidData.into()),
+        }
     }
 
-    /// Writes one packet to the host.
+    /// Writes one packet or super-packet to the host.
     ///
     /// # Errors
-    /// Those of `write(2)`; `EIO` while the device is down.
-    pub fn write(&self, header: &VnetHeader, packet: &[u8]) -> io::Result<()> {
-        let header = header.emit(self.little_endian);
+    /// Those of `writev(2)`; `EIO` while the device is down.
+    pub fn write(&self, offload: &Offload, packet: &[u8]) -> io::Result<()> {
+        let header = emit(offload, self.little_endian);
         loop {
             match writev(&self.fd, &[IoSlice::new(&header), IoSlice::new(packet)]) {
                 Ok(_) => return Ok(()),
@@ -181,7 +196,6 @@ fn explain(name: &str, error: tun::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::Slots;
     use crate::testing::in_namespace;
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use std::net::UdpSocket;
@@ -189,24 +203,50 @@ mod tests {
 
     #[test]
     fn headers_read_back_in_both_byte_orders() {
-        let header = VnetHeader {
-            flags: 1,
-            gso_type: 4,
-            hdr_len: 54,
-            gso_size: 1400,
-            csum_start: 34,
-            csum_offset: 16,
-        };
-        for little_endian in [true, false] {
-            let bytes = header.emit(little_endian);
-            assert_eq!(VnetHeader::parse(&bytes, little_endian), header);
+        let checksum = Some(PartialChecksum { start: 34, offset: 16 });
+        let plain = Offload { checksum, ..Offload::default() };
+        let tcp = Offload { gso: Some(Gso::TcpV6), header_len: 54, segment_len: 1400, ..plain };
+        let offloads = [
+            Offload::default(),
+            plain,
+            tcp,
+            Offload { ecn: true, ..tcp },
+            Offload { gso: Some(Gso::TcpV4), ..tcp },
+            Offload { gso: Some(Gso::Udp), ..tcp },
+        ];
+        for offload in offloads {
+            for little_endian in [true, false] {
+                let bytes = emit(&offload, little_endian);
+                assert_eq!(parse(&bytes, little_endian), Some(offload));
+            }
         }
-        assert_eq!(header.emit(true)[2..4], [54, 0]);
+        assert_eq!(emit(&tcp, true), [1, 4, 54, 0, 0x78, 5, 34, 0, 16, 0]);
+    }
+
+    #[test]
+    fn what_was_not_asked_for_is_not_taken() {
+        // UDP in fragments, and what nobody knows.
+        for kind in [2, 3, 3 | ECN, 6, 0x7f] {
+            assert_eq!(parse(&[0, kind, 0, 0, 0, 0, 0, 0, 0, 0], true), None);
+        }
     }
 
     fn ip(arguments: &str) {
         let status = Command::new("ip").args(arguments.split(' ')).status().unwrap();
         assert!(status.success(), "ip {arguments}");
+    }
+
+    /// The next packet of IPv4: the kernel greets a new link with IPv6 packets of its own.
+    fn next(device: &TunDevice) -> (Offload, Vec<u8>) {
+        let mut room = vec![0; 1 << 16];
+        loop {
+            let mut fds = [PollFd::new(device.as_fd(), PollFlags::POLLIN)];
+            assert_eq!(poll(&mut fds, PollTimeout::from(2000u16)).unwrap(), 1);
+            let (len, offload) = device.read(&mut room).unwrap().expect("readable");
+            if room[0] >> 4 == 4 {
+                return (offload, room[..len].to_vec());
+            }
+        }
     }
 
     #[test]
@@ -219,35 +259,23 @@ mod tests {
             assert!(refusal.contains("an interface of another kind"), "{refusal}");
             assert!(TunDevice::create("a-name-that-is-too-long").is_err());
 
-            let header = VnetHeader::default();
-            let down = device.write(&header, &[0x45; 20]).unwrap_err();
+            let down = device.write(&Offload::default(), &[0x45; 20]).unwrap_err();
             assert_eq!(down.raw_os_error(), Some(libc::EIO));
 
             ip("addr add 10.9.0.1/24 dev io0");
             ip("link set io0 mtu 1400 up");
-            let mut slots = Slots::new(1, 1400);
             let host = UdpSocket::bind("10.9.0.1:7000").unwrap();
             host.send_to(b"hello", "10.9.0.2:7000").unwrap();
-            let mut packet = loop {
-                let mut fds = [PollFd::new(device.as_fd(), PollFlags::POLLIN)];
-                assert_eq!(poll(&mut fds, PollTimeout::from(2000u16)).unwrap(), 1);
-                let (header, packet) =
-                    device.read(slots.get_mut(0).unwrap()).unwrap().expect("readable");
-                assert_eq!(header.gso_type, 0);
-                assert_eq!(header.flags & 1, 0, "the checksum is complete");
-                assert_eq!(packet.headroom(), HEADROOM);
-                // The kernel greets the new link with IPv6 packets of its own.
-                if packet.as_slice()[0] >> 4 == 4 {
-                    break packet.as_slice().to_vec();
-                }
-            };
+            let (offload, mut packet) = next(&device);
+            assert_eq!(offload.gso, None);
+            offload.complete_checksum(&mut packet).unwrap();
             assert_eq!((packet.len(), &packet[28..]), (33, b"hello".as_slice()));
 
             // The same packet the other way round: no sum changes when addresses swap.
             for at in 12..16 {
                 packet.swap(at, at + 4);
             }
-            device.write(&header, &packet).unwrap();
+            device.write(&Offload::default(), &packet).unwrap();
             let mut text = [0; 10];
             let (len, from) = host.recv_from(&mut text).unwrap();
             assert_eq!(
@@ -258,6 +286,31 @@ mod tests {
             drop(device);
             let gone = Command::new("ip").args(["link", "show", "io0"]).output().unwrap();
             assert!(!gone.status.success(), "the device vanishes with its descriptor");
+        });
+    }
+
+    #[test]
+    fn super_packets_pass_both_ways() {
+        in_namespace("tun::tests::super_packets_pass_both_ways", || {
+            let device = TunDevice::create("io0").unwrap();
+            assert!(device.joins_udp(), "a kernel since 6.2");
+            ip("addr add 10.9.0.1/24 dev io0");
+            ip("link set io0 mtu 1400 up");
+            let host = UdpSocket::bind("10.9.0.1:7000").unwrap();
+            let (udp, cut) = (libc::IPPROTO_UDP, libc::UDP_SEGMENT);
+            crate::socket_option::set_option(host.as_fd(), udp, cut, 1000).unwrap();
+            host.send_to(&[7; 3500], "10.9.0.2:7000").unwrap();
+            let (offload, mut packet) = next(&device);
+            assert_eq!((offload.gso, offload.segment_len), (Some(Gso::Udp), 1000));
+            assert_eq!(packet.len(), 3528);
+
+            for at in 12..16 {
+                packet.swap(at, at + 4);
+            }
+            device.write(&offload, &packet).unwrap();
+            let mut text = [0; 2000];
+            let lens = [(); 4].map(|()| host.recv(&mut text).unwrap());
+            assert_eq!((lens, text[0]), ([1000, 1000, 1000, 500], 7));
         });
     }
 }

@@ -1,7 +1,8 @@
 //! The UDP sockets of port 4500: ESP and IKE in UDP (RFC 3948).
 //!
 //! Checksums are real in both directions; `UDP_ENCAP` is not set, the kernel must not take our
-//! packets for its own IPsec.
+//! packets for its own IPsec. Where the kernel can, it cuts what is sent in runs and joins what
+//! arrives in runs.
 
 use core::net::SocketAddr;
 use std::io;
@@ -20,10 +21,12 @@ use crate::outer_socket::{Arrival, Family, OuterSocket};
 /// # Errors
 /// Those of the kernel; `EADDRINUSE` if another program has the port.
 pub fn open(family: Family, port: u16, mark: u32, batch: usize) -> io::Result<Option<OuterSocket>> {
-    let socket = match OuterSocket::open(family, libc::SOCK_DGRAM, libc::IPPROTO_UDP, mark, batch) {
-        Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => return Ok(None),
-        other => other?,
-    };
+    let mut socket =
+        match OuterSocket::open(family, libc::SOCK_DGRAM, libc::IPPROTO_UDP, mark, batch) {
+            Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => return Ok(None),
+            other => other?,
+        };
+    socket.offload();
     let address = SockaddrStorage::from(family.unspecified(port));
     match bind(socket.as_fd().as_raw_fd(), &address) {
         // IPv6 is compiled in but switched off.
@@ -66,11 +69,11 @@ pub fn arrival(mut datagram: Datagram<'_>, local_port: u16) -> Encapsulated<'_> 
             Err(_) => Encapsulated::Malformed,
         },
         natt::Datagram::Esp => {
-            let Datagram { from, local, traffic_class, segment, packet } = datagram;
+            let Datagram { from, local, traffic_class, packet, .. } = datagram;
             let family = if from.is_ipv4() { Family::V4 } else { Family::V6 };
             let local = local.unwrap_or_else(|| family.unspecified(0).ip());
             let path = Path::Udp { local: SocketAddr::new(local, local_port), remote: from };
-            Encapsulated::Esp(Arrival { path, traffic_class, segment, packet })
+            Encapsulated::Esp(Arrival { path, traffic_class, packet })
         }
     }
 }
@@ -78,9 +81,10 @@ pub fn arrival(mut datagram: Datagram<'_>, local_port: u16) -> Encapsulated<'_> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::{Flush, MAX_PACKET, ReceiveBatch, Slots};
+    use crate::batch::{MAX_PACKET, ReceiveBatch, Slots};
     use crate::error_queue::PathProblem;
     use crate::send_drops::SendDrops;
+    use crate::send_queue::Flush;
     use crate::testing::in_namespace;
     use simplevpn_core::packet::HEADROOM;
     use simplevpn_core::{PacketBuf, Transmit};
@@ -149,6 +153,43 @@ mod tests {
                     Path::Udp { local: remote.parse().unwrap(), remote: local.parse().unwrap() };
                 assert_eq!((esp.path, esp.traffic_class), (back, 0xb9));
                 assert_eq!(esp.packet.as_slice(), b"\0\0\x10\x01text");
+            }
+        });
+    }
+
+    #[test]
+    fn runs_travel_joined_and_are_told_apart() {
+        in_namespace("udp_socket::tests::runs_travel_joined_and_are_told_apart", || {
+            for (family, local, remote) in [
+                (Family::V4, "127.0.0.9:4500", "127.0.0.5:4501"),
+                (Family::V6, "[::1]:4500", "[::1]:4501"),
+            ] {
+                let mut a = open(family, 4500, 7, 64).unwrap().unwrap();
+                let b = open(family, 4501, 7, 64).unwrap().unwrap();
+                let path =
+                    Path::Udp { local: local.parse().unwrap(), remote: remote.parse().unwrap() };
+                let mut slots = Slots::new(50, MAX_PACKET);
+                for slot in 0..50 {
+                    let len = if slot == 49 { 77 } else { 1300 };
+                    let bytes = &mut slots.get_mut(slot).unwrap()[HEADROOM..HEADROOM + len];
+                    bytes.fill(slot as u8 + 1);
+                    let transmit = Transmit { path, traffic_class: 0xb9, len, oversize: false };
+                    assert!(a.queue(&transmit, slot, HEADROOM));
+                }
+                let mut drops = SendDrops::default();
+                assert_eq!(a.flush(&slots, &mut drops), Flush::Done);
+
+                let mut batch = ReceiveBatch::new(4, MAX_PACKET);
+                assert_eq!(b.receive(&mut batch).unwrap(), 1, "{family:?}");
+                let mut number = 0;
+                for datagram in batch.get(0).unwrap().split() {
+                    let Encapsulated::Esp(esp) = arrival(datagram, 4501) else { panic!() };
+                    number += 1;
+                    let len = if number == 50 { 77 } else { 1300 };
+                    assert_eq!(esp.packet.as_slice(), vec![number; len]);
+                    assert_eq!((esp.path.remote(), esp.traffic_class), (path.local(), 0xb9));
+                }
+                assert_eq!(number, 50);
             }
         });
     }

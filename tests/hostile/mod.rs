@@ -9,6 +9,7 @@
 
 mod attack;
 mod ike;
+mod offloads;
 mod packets;
 mod random;
 pub mod targets;

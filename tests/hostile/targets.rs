@@ -8,21 +8,24 @@ use simplevpn_core::checksum::Checksum;
 use simplevpn_core::wire::natt::Datagram;
 use simplevpn_core::{Offset, PacketBuf, outer};
 
-use super::{Attack, ike};
+use super::{Attack, ike, offloads};
 
 pub use super::ike::{ike_message, ike_open, ike_reassembly};
+pub use super::offloads::{coalesce, segment};
 
 /// A check.
 pub type Target = fn(&[u8]);
 
 /// Every check, by name.
-pub const ALL: [(&str, Target); 10] = [
+pub const ALL: [(&str, Target); 12] = [
     ("esp_open", esp_open),
     ("esp_payload", esp_payload),
     ("outbound", outbound),
     ("outer_strip", outer_strip),
     ("natt_classify", natt_classify),
     ("offset_shift", offset_shift),
+    ("segment", segment),
+    ("coalesce", coalesce),
     ("uci_parse", uci_parse),
     ("ike_message", ike_message),
     ("ike_open", ike_open),
@@ -102,6 +105,9 @@ pub(super) fn sample(name: &str, packet: Vec<u8>) -> Vec<u8> {
         "uci_parse" => SAMPLE_UCI.into(),
         "esp_payload" | "offset_shift" => [&[1, 0, 4, 20], &packet[..]].concat(),
         "natt_classify" => [&[0; 4], &packet[..]].concat(),
+        "segment" | "coalesce" => {
+            offloads::sample(name, packet.last().copied().unwrap_or_default())
+        }
         name if name.starts_with("ike_") => ike::sample(name),
         _ => packet,
     }

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 
-use super::process;
+use super::{old_kernel, process};
 
 /// A machine. Clones are the same machine.
 #[derive(Clone)]
@@ -21,6 +21,7 @@ struct Machine {
     dir: PathBuf,
     resolv_conf: OnceLock<PathBuf>,
     simplevpn: OnceLock<String>,
+    old_kernel: OnceLock<()>,
 }
 
 impl Host {
@@ -38,7 +39,8 @@ impl Host {
             Err(_) => panic!("the thread that makes a network namespace died"),
         };
         let (resolv_conf, simplevpn) = (OnceLock::new(), OnceLock::new());
-        let machine = Machine { name: name.into(), netns, dir, resolv_conf, simplevpn };
+        let old_kernel = OnceLock::new();
+        let machine = Machine { name: name.into(), netns, dir, resolv_conf, simplevpn, old_kernel };
         Host(Arc::new(machine))
     }
 
@@ -177,29 +179,39 @@ impl Host {
         assert!(self.0.simplevpn.set(simplevpn).is_ok(), "{} has its simplevpn", self.name());
     }
 
+    /// From now on this machine's programs meet a kernel as of 2018: see [`old_kernel`].
+    pub fn has_an_old_kernel(&self) -> &Host {
+        self.0.old_kernel.get_or_init(|| ());
+        self
+    }
+
     /// The words that run this machine's `simplevpn`, if it has one of its own.
     pub(super) fn own_simplevpn(&self) -> Option<&str> {
         self.0.simplevpn.get().map(String::as_str)
     }
 
     /// Turns on or off what lets a virtual cable carry what no real one does: super-packets and
-    /// unfinished checksums. A cable of a lab starts without; the kernel's own come with it.
-    ///
-    /// # Panics
-    /// When this machine has no sockets.
+    /// unfinished checksums. Off is how cables begin; a TUN device begins with what its program
+    /// takes.
     pub fn offloads(&self, interface: &str, on: bool) {
-        const SIOCETHTOOL: u64 = 0x8946;
         // ETHTOOL_SRXCSUM, STXCSUM, STSO, SGSO, SGRO of linux/ethtool.h, which libc lacks.
-        const SETTERS: [u32; 5] = [0x15, 0x17, 0x1f, 0x24, 0x2c];
-        const SGRO: u32 = SETTERS[4];
+        self.set_features(interface, &[0x15, 0x17, 0x1f, 0x24, 0x2c], on);
+    }
+
+    /// Turns on or off GRO alone, which virtual cables come without.
+    pub fn merges(&self, interface: &str, on: bool) {
+        self.set_features(interface, &[0x2c], on);
+    }
+
+    fn set_features(&self, interface: &str, setters: &[u32], on: bool) {
+        const SIOCETHTOOL: u64 = 0x8946;
         self.within(|| {
             let socket = match std::net::UdpSocket::bind("0.0.0.0:0") {
                 Ok(socket) => socket,
                 Err(error) => panic!("cannot make a socket on {}: {error}", self.name()),
             };
-            for setter in SETTERS {
-                // Super-packets that arrive whole need nothing that would merge them.
-                let mut value = [setter, u32::from(on && setter != SGRO)];
+            for &setter in setters {
+                let mut value = [setter, u32::from(on)];
                 // SAFETY: an all-zero ifreq is a valid one.
                 let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
                 for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes().take(15)) {
@@ -220,6 +232,9 @@ impl Machine {
         // SAFETY: PR_SET_PDEATHSIG takes a signal number and touches no memory of ours.
         unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
         setns(self.netns.as_fd(), CloneFlags::CLONE_NEWNET)?;
+        if self.old_kernel.get().is_some() {
+            old_kernel::pretend()?;
+        }
         if let Some(resolv_conf) = self.resolv_conf.get() {
             unshare(CloneFlags::CLONE_NEWNS)?;
             let none = None::<&str>;

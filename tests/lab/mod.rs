@@ -11,6 +11,7 @@
 //! - [`capture`] is the eavesdropper on a wire
 //! - [`daemon`] writes configurations and runs `simplevpn`
 //! - [`processor`] makes a machine a router whose `simplevpn` is emulated
+//! - `old_kernel` refuses what kernels of 2018 do not know
 //! - [`raw`] builds packets that no honest program would send
 //! - [`dns`] is a name server
 //! - [`netifd`] is the part of OpenWrt's netifd that a daemon meets
@@ -27,6 +28,7 @@ pub mod dns;
 mod host;
 pub mod load;
 pub mod netifd;
+mod old_kernel;
 pub mod process;
 pub mod processor;
 pub mod raw;

@@ -11,6 +11,7 @@ mod machinery;
 mod mtu;
 mod nat;
 mod netifd;
+mod offload;
 mod overlap;
 mod peers;
 mod router;

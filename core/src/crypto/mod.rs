@@ -1,15 +1,21 @@
 //! The cryptography: the AEAD that protects a packet, behind one trait, and what IKE builds on.
 //!
-//! Implements ChaCha20-Poly1305 (RFC 7634) and AES-GCM-16 (RFC 4106) over RustCrypto. For IKE,
+//! Implements ChaCha20-Poly1305 (RFC 7634) and AES-GCM-16 (RFC 4106) over RustCrypto, or, for
+//! ChaCha20-Poly1305 on MIPS and 32-bit ARM, over [`portable`]. For IKE,
 //! [`prf`] derives keys, [`dh`] exchanges them and [`sign`] proves who did; what they are fed with
 //! is not here.
 
 pub mod dh;
+pub mod portable;
 pub mod prf;
 mod rustcrypto;
 pub mod sign;
 
-pub use rustcrypto::{Aes128Gcm16, Aes256Gcm16, AnyAead, ChaCha20Poly1305, Suite};
+#[cfg(any(target_arch = "mips", target_arch = "arm"))]
+pub use portable::ChaCha20Poly1305;
+#[cfg(not(any(target_arch = "mips", target_arch = "arm")))]
+pub use rustcrypto::ChaCha20Poly1305;
+pub use rustcrypto::{Aes128Gcm16, Aes256Gcm16, AnyAead, Suite};
 
 /// Length of an ICV in bytes: every suite here has the full 16.
 pub const ICV_LEN: usize = 16;

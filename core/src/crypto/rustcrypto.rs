@@ -2,6 +2,8 @@
 
 use aes_gcm::aead::{AeadInOut, KeyInit};
 
+#[cfg(any(target_arch = "mips", target_arch = "arm"))]
+use super::ChaCha20Poly1305;
 use super::{Aead, BadIcv, BadKeyLength, Cipher, ICV_LEN, NONCE_LEN};
 
 /// GCM only ever encrypts blocks: half of the round keys of a whole AES would lie idle.
@@ -30,11 +32,16 @@ macro_rules! aead {
 
         impl Aead for $name {
             fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], text: &mut [u8]) -> [u8; ICV_LEN] {
-                // The only error is a text of 2^36 bytes or more, which no packet is; an ICV of
-                // zeros would fail at the peer.
-                self.0
-                    .encrypt_inout_detached(nonce.into(), aad, text.into())
-                    .map_or([0; ICV_LEN], Into::into)
+                let sealed = self.0.encrypt_inout_detached(nonce.into(), aad, (&mut *text).into());
+                // The only error is a text of 2^36 bytes or more, which no packet is. Nothing of
+                // it is to leave in the clear.
+                sealed.map_or_else(
+                    |_| {
+                        text.fill(0);
+                        [0; ICV_LEN]
+                    },
+                    Into::into,
+                )
             }
 
             fn open(
@@ -52,6 +59,7 @@ macro_rules! aead {
     };
 }
 
+#[cfg(not(any(target_arch = "mips", target_arch = "arm")))]
 aead!(
     /// ChaCha20-Poly1305 with a 256-bit key (RFC 8439, for ESP RFC 7634).
     ChaCha20Poly1305,

@@ -90,6 +90,10 @@ pub(crate) struct UpperLayer<'a> {
     pub(crate) bytes: &'a [u8],
     /// Whether this is a fragment other than the first, which has no upper-layer header.
     pub(crate) later_fragment: bool,
+    /// Whether a fragment or authentication header binds the rest to the packet as it is.
+    pub(crate) is_bound: bool,
+    /// Whether a routing header has segments left: the packet's destination is not its last.
+    pub(crate) is_routed: bool,
 }
 
 /// Walks past the extension headers of `packet`; [`Discard::Malformed`] if they run out of it.
@@ -98,6 +102,8 @@ pub(crate) fn upper_layer<'a>(packet: &Ipv6Packet<&'a [u8]>) -> Result<UpperLaye
         protocol: packet.next_header(),
         bytes: packet.payload(),
         later_fragment: false,
+        is_bound: false,
+        is_routed: false,
     };
     while !upper.later_fragment
         && let IpProtocol::HopByHop
@@ -113,6 +119,8 @@ pub(crate) fn upper_layer<'a>(packet: &Ipv6Packet<&'a [u8]>) -> Result<UpperLaye
             IpProtocol::IpSecAh => (usize::from(length) + 2) * 4,
             _ => (usize::from(length) + 1) * 8,
         };
+        upper.is_bound |= matches!(upper.protocol, IpProtocol::Ipv6Frag | IpProtocol::IpSecAh);
+        upper.is_routed |= upper.protocol == IpProtocol::Ipv6Route && offset_low != 0;
         upper.later_fragment = upper.protocol == IpProtocol::Ipv6Frag
             && u16::from_be_bytes([offset_high, offset_low]) >> 3 != 0;
         upper.bytes = upper.bytes.get(len..).ok_or(Discard::Malformed)?;

@@ -4,7 +4,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use std::vec;
 use std::vec::Vec;
 
-use smoltcp::wire::{IpProtocol, Ipv4Packet, Ipv6Packet};
+use smoltcp::wire::{IpAddress, IpProtocol, Ipv4Packet, Ipv6Packet, TcpPacket, UdpPacket};
 
 pub(crate) const HOST_V4: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 7);
 pub(crate) const SERVER_V4: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 9);
@@ -55,4 +55,93 @@ pub(crate) fn ipv6(next_header: u8, payload: &[u8]) -> Vec<u8> {
     header.set_src_addr(HOST_V6);
     header.set_dst_addr(SERVER_V6);
     packet
+}
+
+/// A TCP segment between the ends of [`ipv4`] and [`ipv6`].
+#[derive(Debug, Clone)]
+pub(crate) struct Tcp {
+    pub(crate) ports: [u16; 2],
+    pub(crate) sequence: u32,
+    pub(crate) acknowledgement: u32,
+    pub(crate) flags: u8,
+    pub(crate) window: u16,
+    pub(crate) urgent: u16,
+    /// A multiple of 4 bytes.
+    pub(crate) options: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Tcp {
+    /// With ACK and timestamps.
+    pub(crate) fn new(sequence: u32, payload: &[u8]) -> Tcp {
+        Tcp {
+            ports: [40_000, 5201],
+            sequence,
+            acknowledgement: 0x1020_3040,
+            flags: 0x10,
+            window: 501,
+            urgent: 0,
+            options: vec![1, 1, 8, 10, 0, 0, 0, 7, 0, 0, 0, 9],
+            payload: payload.to_vec(),
+        }
+    }
+
+    /// Its bytes; the checksum is zero.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let words = (20 + self.options.len()) / 4;
+        let [source, destination] = self.ports.map(u16::to_be_bytes);
+        [
+            &source[..],
+            &destination,
+            &self.sequence.to_be_bytes(),
+            &self.acknowledgement.to_be_bytes(),
+            &[u8::try_from(words << 4).unwrap(), self.flags],
+            &self.window.to_be_bytes(),
+            &[0; 2],
+            &self.urgent.to_be_bytes(),
+            &self.options,
+            &self.payload,
+        ]
+        .concat()
+    }
+}
+
+/// A UDP datagram; its checksum is zero.
+pub(crate) fn udp(ports: [u16; 2], payload: &[u8]) -> Vec<u8> {
+    let [source, destination] = ports.map(u16::to_be_bytes);
+    let len = u16::try_from(8 + payload.len()).unwrap().to_be_bytes();
+    [&source[..], &destination, &len, &[0; 2], payload].concat()
+}
+
+/// Writes the TCP or UDP checksum of the packet whose transport header begins at `transport`.
+pub(crate) fn fill_checksum(packet: &mut [u8], transport: usize, is_tcp: bool) {
+    let [source, destination] = ends(packet);
+    let upper = &mut packet[transport..];
+    if is_tcp {
+        TcpPacket::new_unchecked(upper).fill_checksum(&source, &destination);
+    } else {
+        UdpPacket::new_unchecked(upper).fill_checksum(&source, &destination);
+    }
+}
+
+/// Whether that checksum is right.
+pub(crate) fn verify_checksum(packet: &[u8], transport: usize, is_tcp: bool) -> bool {
+    let [source, destination] = ends(packet);
+    let upper = &packet[transport..];
+    if is_tcp {
+        TcpPacket::new_unchecked(upper).verify_checksum(&source, &destination)
+    } else {
+        let udp = UdpPacket::new_unchecked(upper);
+        udp.checksum() != 0 && udp.verify_checksum(&source, &destination)
+    }
+}
+
+fn ends(packet: &[u8]) -> [IpAddress; 2] {
+    if packet[0] >> 4 == 4 {
+        let ip = Ipv4Packet::new_unchecked(packet);
+        [ip.src_addr().into(), ip.dst_addr().into()]
+    } else {
+        let ip = Ipv6Packet::new_unchecked(packet);
+        [ip.src_addr().into(), ip.dst_addr().into()]
+    }
 }

@@ -1,0 +1,211 @@
+//! TUN to wire: what is read from TUN becomes sealed packets in slots, which are sent in batches.
+
+use simplevpn_core::fragment::Fragments;
+use simplevpn_core::icmp::answer_too_big;
+use simplevpn_core::offload::Offload;
+use simplevpn_core::segment::Segments;
+use simplevpn_core::{Discard, HEADROOM, Instant, PacketBuf, Sealed};
+
+use super::DataPath;
+use crate::daemon::peers::HeapTunnel;
+use crate::send_drops::SendDrop;
+
+/// What was read from TUN and is not sealed yet, or not all of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Held {
+    len: usize,
+    offload: Offload,
+    /// How many of its segments are in slots, or were.
+    segments: u16,
+}
+
+impl DataPath {
+    /// Reads a batch from TUN, seals it and sends it.
+    ///
+    /// # Errors
+    /// A sentence, when the device is gone.
+    pub(in crate::daemon) fn outbound(
+        &mut self,
+        tunnel: &mut HeapTunnel,
+        now: Instant,
+    ) -> Result<(), String> {
+        if !self.is_ready() {
+            return Ok(());
+        }
+        self.was_full = false;
+        while !self.was_full && self.used < self.slots.count() && self.read()? {
+            if !self.seal_held(tunnel, now) {
+                return Ok(());
+            }
+        }
+        self.send(now);
+        Ok(())
+    }
+
+    /// Sends what waits, as far as the sockets take it, and what waited for that.
+    pub(in crate::daemon) fn go_on(&mut self, tunnel: &mut HeapTunnel, now: Instant) {
+        if self.send(now) && self.held.is_some() && self.seal_held(tunnel, now) {
+            self.send(now);
+        }
+    }
+
+    /// Drops what has waited for too long.
+    pub(in crate::daemon) fn give_up(&mut self, now: Instant) {
+        let free = self.outer.give_up(now);
+        if self.settle(free) && self.held.take().is_some() {
+            self.outer.drops.count(SendDrop::Timeout, 1);
+        }
+    }
+
+    /// Reads one packet or super-packet; `false` if there is none.
+    fn read(&mut self) -> Result<bool, String> {
+        match self.tun.read(&mut self.read) {
+            Ok(None) => return Ok(false),
+            Ok(Some((len, offload))) => self.held = Some(Held { len, offload, segments: 0 }),
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                self.counters.malformed += 1;
+            }
+            Err(error) => {
+                let name = &self.name;
+                return Err(format!("{name}: its TUN device is gone, was it deleted? ({error})"));
+            }
+        }
+        Ok(true)
+    }
+
+    /// Seals what is held. `false`: the rest of it waits until the sockets take more.
+    fn seal_held(&mut self, tunnel: &mut HeapTunnel, now: Instant) -> bool {
+        let Some(mut held) = self.held.take() else { return true };
+        // Taken for as long as segments are cut from it, since sending needs the rest of `self`.
+        let mut read = core::mem::take(&mut self.read);
+        let packet = read.get_mut(..held.len).unwrap_or_default();
+        let sealed = match held.offload.gso {
+            None => self.seal_one(tunnel, now, packet, &held.offload).map(|()| true),
+            Some(_) => self.seal_segments(tunnel, now, packet, &mut held),
+        };
+        self.read = read;
+        match sealed {
+            Ok(false) => self.held = Some(held),
+            Ok(true) => {}
+            Err(why) => tunnel.sealer.count_discard(why),
+        }
+        self.held.is_none()
+    }
+
+    fn seal_one(
+        &mut self,
+        tunnel: &mut HeapTunnel,
+        now: Instant,
+        packet: &mut [u8],
+        offload: &Offload,
+    ) -> Result<(), Discard> {
+        offload.complete_checksum(packet)?;
+        let slot = self.slots.get_mut(self.used).unwrap_or_default();
+        let room = slot.get_mut(HEADROOM..).and_then(|room| room.get_mut(..packet.len()));
+        room.ok_or(Discard::NoRoom)?.copy_from_slice(packet);
+        self.seal_slot(tunnel, now, packet.len())
+    }
+
+    /// Cuts `packet` into the free slots and seals each segment there; sends whenever there are no
+    /// more. `Ok(false)`: sockets take no more before all is done.
+    fn seal_segments(
+        &mut self,
+        tunnel: &mut HeapTunnel,
+        now: Instant,
+        packet: &[u8],
+        held: &mut Held,
+    ) -> Result<bool, Discard> {
+        let mut segments = Segments::new(packet, &held.offload)?.skip(held.segments);
+        loop {
+            if !self.has_room(now) {
+                return Ok(false);
+            }
+            let slot = self.slots.get_mut(self.used).unwrap_or_default();
+            let room = slot.get_mut(HEADROOM..).unwrap_or_default();
+            let Some(len) = segments.next_into(room)? else { return Ok(true) };
+            held.segments += 1;
+            if let Err(why) = self.seal_slot(tunnel, now, len) {
+                tunnel.sealer.count_discard(why);
+            }
+        }
+    }
+
+    /// Makes slots free if none are; `false`: the sockets take no more.
+    fn has_room(&mut self, now: Instant) -> bool {
+        let full = self.used >= self.slots.count();
+        self.was_full |= full;
+        !full || self.send(now)
+    }
+
+    /// Seals the packet of `len` bytes in the first free slot, and lets it wait to be sent.
+    fn seal_slot(
+        &mut self,
+        tunnel: &mut HeapTunnel,
+        now: Instant,
+        len: usize,
+    ) -> Result<(), Discard> {
+        let slot = self.slots.get_mut(self.used).unwrap_or_default();
+        let mut packet = PacketBuf::new(slot, HEADROOM, len)?;
+        match tunnel.sealer.seal(now, &mut packet) {
+            Ok(Sealed::Transmit(_, transmit)) => {
+                self.outer.queue(&transmit, self.used, packet.start());
+                self.used += 1;
+            }
+            Ok(Sealed::TooBig(mtu)) => {
+                if self.icmp_limit.allow(now) && answer_too_big(&mut packet, mtu).is_ok() {
+                    let answer = self.tun.write(&Offload::default(), packet.as_slice());
+                    self.counters.tun_refused += u64::from(answer.is_err());
+                }
+            }
+            Ok(Sealed::Fragment(mtu)) => {
+                let len = packet.len();
+                if let Some(whole) = self.whole.get_mut(..len) {
+                    whole.copy_from_slice(packet.as_slice());
+                }
+                self.seal_fragments(tunnel, now, len, mtu)?;
+            }
+            Err(_) => {} // the sealer has counted it
+        }
+        Ok(())
+    }
+
+    /// Cuts the packet in `whole` into fragments of at most `mtu` bytes, and seals each.
+    fn seal_fragments(
+        &mut self,
+        tunnel: &mut HeapTunnel,
+        now: Instant,
+        len: usize,
+        mtu: usize,
+    ) -> Result<(), Discard> {
+        let whole = core::mem::take(&mut self.whole);
+        let fragments = Fragments::new(whole.get(..len).unwrap_or_default(), mtu);
+        let sealed = fragments.and_then(|mut fragments| {
+            while self.seal_fragment(tunnel, now, &mut fragments)? {}
+            Ok(())
+        });
+        self.whole = whole;
+        sealed
+    }
+
+    /// Seals the next fragment into the next slot; `false` after the last.
+    fn seal_fragment(
+        &mut self,
+        tunnel: &mut HeapTunnel,
+        now: Instant,
+        fragments: &mut Fragments<'_>,
+    ) -> Result<bool, Discard> {
+        if !self.has_room(now) {
+            return Err(Discard::NoRoom);
+        }
+        let slot = self.slots.get_mut(self.used).unwrap_or_default();
+        let room = slot.get_mut(HEADROOM..).unwrap_or_default();
+        let Some(len) = fragments.next_into(room)? else { return Ok(false) };
+        let mut packet = PacketBuf::new(slot, HEADROOM, len)?;
+        // What the sealer drops it counts.
+        if let Ok(Sealed::Transmit(_, transmit)) = tunnel.sealer.seal(now, &mut packet) {
+            self.outer.queue(&transmit, self.used, packet.start());
+            self.used += 1;
+        }
+        Ok(true)
+    }
+}
