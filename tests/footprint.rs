@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use simplevpn_tests::lab::daemon::{Daemon, Keys, Peer, Vpn};
+use simplevpn_tests::lab::sites::Sites;
 use simplevpn_tests::lab::{Host, Lab, ip};
 
 const SERVER: &str = "10.2.0.2";
@@ -42,22 +43,14 @@ fn main() -> ExitCode {
 /// `client -- a == b -- server`
 fn memory(encap: &str) {
     let lab = Lab::new();
-    let [client, a, b, server] = lab.hosts(["client", "a", "b", "server"]);
-    lab.link(client.port("eth0", "10.1.0.2/24"), a.port("lan", "10.1.0.1/24"));
-    lab.link(a.port("wan", "192.0.2.1/24"), b.port("wan", "192.0.2.2/24"));
-    lab.link(b.port("lan", "10.2.0.1/24"), server.port("eth0", "10.2.0.2/24"));
-    client.default_via("10.1.0.1");
-    server.default_via("10.2.0.1");
-    a.forwards();
-    b.forwards();
-    let (at_a, at_b) = Keys::pair();
-    let to_b = Peer::new("b", &at_a).at("192.0.2.2").allowed("10.2.0.0/24");
-    let to_a = Peer::new("a", &at_b).at("192.0.2.1").allowed("10.1.0.0/24");
-    let daemon = a.starts(&Vpn::new().peer(to_b.option("encap", encap)));
-    let _other = b.starts(&Vpn::new().peer(to_a.option("encap", encap)));
+    let sites = Sites::new(&lab);
+    let Sites { client, a, b, server } = &sites;
+    let (of_a, of_b) = sites.configurations(Keys::pair(), false, encap);
+    let daemon = a.starts(&of_a);
+    let _other = b.starts(&of_b);
     assert!(client.reaches_within(SERVER, Duration::from_secs(5)), "{encap}: no ping");
     let idle = resident(&daemon);
-    let both = load(&client, &server, SERVER).and_then(|()| load(&server, &client, "10.1.0.2"));
+    let both = load(client, server, SERVER).and_then(|()| load(server, client, "10.1.0.2"));
     if let Err(error) = both {
         panic!("{encap}: load: {error}");
     }
@@ -67,7 +60,7 @@ fn memory(encap: &str) {
 /// TCP as fast as it goes, and a flood of datagrams that fill the link's MTU.
 fn load(from: &Host, to: &Host, address: &str) -> io::Result<()> {
     from.tcp(to, ip(address), 50_000_000)?;
-    from.udp_flood(to, ip(address), 1300, LOAD)?;
+    from.udp_load(to, ip(address), 1300, None, LOAD)?;
     Ok(())
 }
 

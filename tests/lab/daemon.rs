@@ -78,6 +78,20 @@ impl Vpn {
         self
     }
 
+    /// So many more peers, at most 39,000, with an IPv4 and an IPv6 prefix each; none is there.
+    pub fn strangers(mut self, count: u32) -> Vpn {
+        for number in 0..count {
+            let [_, _, high, low] = number.to_be_bytes();
+            let mut keys = Keys::pair().0;
+            (keys.spi_in, keys.spi_out) = (0x100 + number, 0x100 + number);
+            let stranger = Peer::new(&format!("stranger{number}"), &keys)
+                .at(&format!("198.18.{high}.{low}"))
+                .allowed(&format!("10.{}.{low}.0/24 fd10:{number:x}::/64", 100 + high));
+            self.peers.push(stranger);
+        }
+        self
+    }
+
     fn line(mut self, keyword: &str, name: &str, value: &str) -> Vpn {
         self.lines.push(format!("\t{keyword} {name} '{value}'"));
         self

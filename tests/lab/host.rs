@@ -194,15 +194,23 @@ impl Host {
     /// unfinished checksums. Off is how cables begin; a TUN device begins with what its program
     /// takes.
     pub fn offloads(&self, interface: &str, on: bool) {
-        const SIOCETHTOOL: u64 = 0x8946;
         // ETHTOOL_SRXCSUM, STXCSUM, STSO, SGSO, SGRO of linux/ethtool.h, which libc lacks.
-        const SETTERS: [u32; 5] = [0x15, 0x17, 0x1f, 0x24, 0x2c];
+        self.set_features(interface, &[0x15, 0x17, 0x1f, 0x24, 0x2c], on);
+    }
+
+    /// Turns on or off GRO alone, which virtual cables come without.
+    pub fn merges(&self, interface: &str, on: bool) {
+        self.set_features(interface, &[0x2c], on);
+    }
+
+    fn set_features(&self, interface: &str, setters: &[u32], on: bool) {
+        const SIOCETHTOOL: u64 = 0x8946;
         self.within(|| {
             let socket = match std::net::UdpSocket::bind("0.0.0.0:0") {
                 Ok(socket) => socket,
                 Err(error) => panic!("cannot make a socket on {}: {error}", self.name()),
             };
-            for setter in SETTERS {
+            for &setter in setters {
                 let mut value = [setter, u32::from(on)];
                 // SAFETY: an all-zero ifreq is a valid one.
                 let mut request: libc::ifreq = unsafe { std::mem::zeroed() };

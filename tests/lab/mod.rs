@@ -7,6 +7,7 @@
 //!
 //! - [`Host`] is one machine: commands, sockets, sysctls, routes, NAT
 //! - [`traffic`] moves and verifies data: TCP, UDP, ping
+//! - [`load`] is as much of it as goes
 //! - [`capture`] is the eavesdropper on a wire
 //! - [`daemon`] writes configurations and runs `simplevpn`
 //! - [`processor`] makes a machine a router whose `simplevpn` is emulated
@@ -14,6 +15,7 @@
 //! - [`raw`] builds packets that no honest program would send
 //! - [`dns`] is a name server
 //! - [`netifd`] is the part of OpenWrt's netifd that a daemon meets
+//! - [`sites`] is the topology that most labs share: two sites and their gateways
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -24,11 +26,13 @@ pub mod capture;
 pub mod daemon;
 pub mod dns;
 mod host;
+pub mod load;
 pub mod netifd;
 mod old_kernel;
 pub mod process;
 pub mod processor;
 pub mod raw;
+pub mod sites;
 pub mod traffic;
 
 pub use host::Host;

@@ -122,39 +122,6 @@ impl Host {
         Ok(answers)
     }
 
-    /// Sends datagrams of `size` bytes of payload to `server`, reached as `address`, as fast as it
-    /// can for as long as `span`, and returns how many a second arrived.
-    ///
-    /// # Errors
-    /// When sockets cannot be made.
-    pub fn udp_flood(
-        &self,
-        server: &Host,
-        address: IpAddr,
-        size: usize,
-        span: Duration,
-    ) -> io::Result<f64> {
-        let sink = server.within(|| UdpSocket::bind((any(address), 0)))?;
-        let target = SocketAddr::new(address, sink.local_addr()?.port());
-        let socket = self.within(|| UdpSocket::bind((any(address), 0)))?;
-        socket.connect(target)?;
-        sink.set_read_timeout(Some(Duration::from_millis(200)))?;
-        let datagram = question(0, size);
-        let begin = Instant::now();
-        let counter = std::thread::spawn(move || {
-            let (mut buffer, mut arrived, mut last) = ([0; 1 << 11], 0_u32, begin);
-            while sink.recv(&mut buffer).is_ok() {
-                (arrived, last) = (arrived + 1, Instant::now());
-            }
-            f64::from(arrived) / (last - begin).as_secs_f64().max(1e-9)
-        });
-        while begin.elapsed() < span {
-            // A queue that is full is what a flood is about.
-            let _ = socket.send(&datagram);
-        }
-        counter.join().map_err(|_| io::Error::other("the receiver died"))
-    }
-
     /// The round trip times of `count` echo requests, sent 2 ms apart, in rising order; lost ones
     /// are missing.
     pub fn ping_times(&self, address: IpAddr, count: u32) -> Vec<Duration> {

@@ -1,7 +1,9 @@
 //! The lab itself, without any VPN: what the other labs rely on.
 
+use std::net::UdpSocket;
 use std::time::Duration;
 
+use nix::sys::socket::{setsockopt, sockopt};
 use simplevpn_tests::lab::capture::{Frame, Kind};
 use simplevpn_tests::lab::raw::{ip_packet, udp_packet};
 use simplevpn_tests::lab::traffic::MARKER;
@@ -43,6 +45,29 @@ fn a_masquerading_router_forwards_and_an_eavesdropper_reads_everything() {
     seen.assert_none("not masqueraded", |frame| {
         frame.concerns(ip("10.1.0.2")) && !matches!(frame.kind, Kind::Fragment(_))
     });
+}
+
+///  a 10.0.0.1 -- 10.0.0.2 b
+#[test]
+fn a_cable_carries_super_packets_only_where_it_is_told_to() {
+    let lab = Lab::new();
+    let [a, b] = lab.hosts(["a", "b"]);
+    lab.link(a.port("eth0", "10.0.0.1/24"), b.port("eth0", "10.0.0.2/24"));
+    let sink = b.within(|| UdpSocket::bind("10.0.0.2:9")).unwrap();
+    let socket = a.within(|| UdpSocket::bind("10.0.0.1:0")).unwrap();
+    setsockopt(&socket, sockopt::UdpGsoSegment, &1000).unwrap();
+    for on in [false, true, false] {
+        a.offloads("eth0", on);
+        b.offloads("eth0", on);
+        let wire = b.capture("eth0");
+        a.tcp(&b, ip("10.0.0.2"), 3_000_000).unwrap();
+        socket.send_to(&[1; 10_000], sink.local_addr().unwrap()).unwrap();
+        let seen = wire.finish();
+        let long = |frame: &Frame| frame.bytes.len() > 1514;
+        assert_eq!(seen.count(|f| long(f) && matches!(f.kind, Kind::Tcp(..))) > 0, on);
+        let datagrams = seen.count(|f| matches!(f.kind, Kind::Udp(_, 9)));
+        assert_eq!(datagrams, if on { 1 } else { 10 }, "offloads: {on}");
+    }
 }
 
 ///  a 10.0.0.1 --+-- 10.0.0.2 b

@@ -3,23 +3,9 @@
 use std::time::{Duration, Instant};
 
 use simplevpn_tests::lab::Lab;
-use simplevpn_tests::lab::daemon::{Keys, Peer, Vpn};
+use simplevpn_tests::lab::daemon::{Keys, Peer};
 
 use crate::topology::Sites;
-
-/// A configuration like `vpn` with `count` more peers.
-fn with_strangers(mut vpn: Vpn, count: u32) -> Vpn {
-    for number in 0..count {
-        let [_, _, high, low] = number.to_be_bytes();
-        let mut keys = Keys::pair().0;
-        (keys.spi_in, keys.spi_out) = (0x100 + number, 0x100 + number);
-        let stranger = Peer::new(&format!("stranger{number}"), &keys)
-            .at(&format!("198.18.{high}.{low}"))
-            .allowed(&format!("10.{}.{low}.0/24 fd10:{number:x}::/64", 100 + high));
-        vpn = vpn.peer(stranger);
-    }
-    vpn
-}
 
 /// The daemon's resident memory: all of it, and what is not mapped from a file.
 fn resident(pid: u32) -> String {
@@ -40,7 +26,7 @@ fn a_thousand_peers() {
     let _b = sites.b.starts(&of_b);
     for strangers in [0, 999] {
         let peers = strangers + 1;
-        let vpn = with_strangers(of_a.clone(), strangers);
+        let vpn = of_a.clone().strangers(strangers);
         let begin = Instant::now();
         let mut a = sites.a.launches(&vpn);
         a.becomes_ready(Duration::from_secs(20)).unwrap();
