@@ -256,3 +256,38 @@ fn a_flood_of_strangers_keeps_nobody_out() {
     assert_eq!(pair.bob.ike.table.strangers, 0);
     pair.assert_up();
 }
+
+/// Strangers that Bob has not met begin so many IKE SAs, and go no further.
+fn crowd(pair: &mut Pair, count: u64) {
+    for number in 0..count {
+        let mut stranger = Pair::psk();
+        stranger.alice.rng.0 = 1000 + number;
+        stranger.initiate();
+        pair.deliver(stranger.wire.pop_front().unwrap());
+        pair.wire.clear();
+    }
+}
+
+#[test]
+fn strangers_in_all_slots_make_room_for_a_call_of_ours() {
+    let mut pair = Pair::psk();
+    pair.bob.ike.settings_mut().cookie_threshold = 1000;
+    crowd(&mut pair, 30);
+    pair.initiate_from_bob();
+    pair.settle();
+    pair.assert_up();
+}
+
+#[test]
+fn strangers_in_all_slots_make_room_for_new_keys() {
+    let mut pair = Pair::psk();
+    pair.connect();
+    pair.bob.ike.settings_mut().cookie_threshold = 1000;
+    crowd(&mut pair, 30);
+    let (now, before) = (pair.now, sa(&pair.bob).link.spis);
+    pair.alice.call(|ike, cx| ike.rekey(now, cx, PEER));
+    pair.collect();
+    pair.settle();
+    assert_ne!(sa(&pair.bob).link.spis, before);
+    pair.assert_up();
+}
