@@ -579,6 +579,19 @@ fn a_road_warrior_gets_an_address() {
 }
 
 #[test]
+fn what_is_no_address_of_a_host_is_not_taken_for_one() {
+    for nobodys in ["0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255", "::", "::1", "ff02::1"]
+    {
+        let mut pair = Pair::keys();
+        pair.alice.pad.request_address = true;
+        pair.bob.pad.lease = Some((vec![nobodys.parse().unwrap()], vec![]));
+        pair.initiate();
+        pair.settle();
+        assert_eq!(pair.failed(), Some(Reason::NoAddress), "{nobodys}");
+    }
+}
+
+#[test]
 fn no_address_leaves_the_ike_sa_up() {
     let mut pair = Pair::keys();
     pair.alice.pad.request_address = true;

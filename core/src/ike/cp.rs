@@ -3,7 +3,7 @@
 //! The initiator asks in IKE_AUTH, the responder gives what its configuration leases. Only
 //! addresses and name servers are asked for and given.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr};
 
 use heapless::Vec;
 
@@ -66,18 +66,30 @@ pub(crate) fn grant(lease: &Lease<'_>, request: &Configuration<'_>) -> Given {
     given
 }
 
-/// What the peer has given; what is too much for us is left.
+/// What the peer has given; what is too much for us is left, and so is what is no host's address.
 pub(crate) fn read_reply(reply: &Configuration<'_>) -> Given {
     let mut given = Given::default();
     for attribute in reply.attributes() {
         // A full list stays as it is.
         let _ = match attribute {
-            CfgAttribute::Ip4Address(Some(address)) => given.addresses.push(address.into()),
-            CfgAttribute::Ip6Address(Some((address, _))) => given.addresses.push(address.into()),
+            CfgAttribute::Ip4Address(Some(address)) => {
+                push_host(&mut given.addresses, address.into())
+            }
+            CfgAttribute::Ip6Address(Some((address, _))) => {
+                push_host(&mut given.addresses, address.into())
+            }
             CfgAttribute::Ip4Dns(Some(address)) => given.dns.push(address.into()),
             CfgAttribute::Ip6Dns(Some(address)) => given.dns.push(address.into()),
             _ => Ok(()),
         };
     }
     given
+}
+
+fn push_host(to: &mut Vec<IpAddr, MAX_GIVEN>, address: IpAddr) -> Result<(), IpAddr> {
+    let nobodys = address.is_unspecified()
+        || address.is_loopback()
+        || address.is_multicast()
+        || address == Ipv4Addr::BROADCAST;
+    if nobodys { Ok(()) } else { to.push(address) }
 }
