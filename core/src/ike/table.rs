@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use heapless::Deque;
+use heapless::{Deque, HistoryBuf};
 use managed::ManagedSlice;
 use rand_core::CryptoRng;
 
@@ -31,6 +31,9 @@ const RESERVED: Duration = Duration::from_secs(60);
 /// How many slots are remembered as having something to send, before all are looked through.
 const OUTBOX_LEN: usize = 16;
 
+/// How many strangers are known who were answered, and may ask again.
+const ANSWERED_LEN: usize = 64;
+
 /// What an exchange does with an IKE SA.
 pub(crate) type Work<'w> = &'w mut dyn FnMut(&mut IkeSa, &mut Env<'_>) -> Outcome;
 
@@ -47,6 +50,9 @@ pub(crate) struct Table<'a> {
     pub(crate) earliest: Option<Instant>,
     /// Where the search for a free slot begins.
     next_free: usize,
+    /// The SPIs of strangers that were answered last, and their slots: whoever repeats himself is
+    /// found without a look at all slots, which anybody could demand at no cost.
+    answered: HistoryBuf<(u64, u32), ANSWERED_LEN>,
 }
 
 impl<'a> Table<'a> {
@@ -60,6 +66,7 @@ impl<'a> Table<'a> {
             outbox: Some(Deque::new()),
             earliest: None,
             next_free: 0,
+            answered: HistoryBuf::new(),
         }
     }
 
@@ -215,15 +222,15 @@ impl<'a> Table<'a> {
         header: &Header,
         datagram: &[u8],
     ) -> bool {
-        if self.strangers == 0 {
-            return false;
-        }
+        let initiator = header.spis.initiator;
         let same = |sa: &IkeSa| {
             sa.state == State::HalfOpen
-                && sa.link.spis.initiator == header.spis.initiator
+                && sa.link.spis.initiator == initiator
                 && sa.peer_init[..] == *datagram
         };
-        let found = (0..self.slots.len()).find(|at| self.get(*at).is_some_and(same));
+        let answered = self.answered.iter().filter(|(spi, _)| *spi == initiator);
+        let mut found = answered.map(|(_, at)| *at as usize);
+        let found = found.find(|at| self.get(*at).is_some_and(same));
         let Some(at) = found else { return false };
         if let Some(sa) = self.get_mut(at) {
             sa.link.window.response.send_again(*path);
@@ -267,6 +274,9 @@ impl<'a> Table<'a> {
             others: [&[], &[]],
         };
         init::respond(slot, &mut env, spi, request)?;
+        if let Some(sa) = slot {
+            self.answered.write((sa.link.spis.initiator, at as u32));
+        }
         self.strangers = self.strangers.saturating_add(1);
         self.settle(at);
         Ok(())
