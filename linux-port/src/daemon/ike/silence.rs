@@ -106,6 +106,11 @@ impl Engine {
 
     fn remedy(&mut self, id: PeerId, now: Instant) -> Option<Remedy> {
         let control = self.ike.as_mut()?;
+        // Only who can call can do something. (To ask for the status of each of thousands of peers
+        // is much work, and a hub that answers them has no need to.)
+        if !control.call(id)?.calls() {
+            return None;
+        }
         let status = control.status(id)?;
         let call = control.call(id)?;
         let peer = self.interface.peers.get(id.index())?;
@@ -118,8 +123,7 @@ impl Engine {
             ike: status.last_heard,
             raw: raw && peer.encap == Encap::Auto,
         };
-        // Only who can call can do something.
-        call.silence.look(now, &signs).filter(|_| call.calls())
+        call.silence.look(now, &signs)
     }
 }
 
