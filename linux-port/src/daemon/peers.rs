@@ -108,6 +108,9 @@ fn manual(peer: &Peer) -> Option<&ManualKeys> {
 pub(super) struct Peers {
     pub(super) tunnel: HeapTunnel,
     pub(super) list: Vec<PeerState>,
+    /// Whether some peer [was redirected](PeerState::redirected): nobody looks through all of them
+    /// for each message.
+    pub(super) redirected: bool,
 }
 
 impl Peers {
@@ -124,7 +127,7 @@ impl Peers {
         same_identity: bool,
         state: &mut Option<SequenceState>,
     ) -> (Peers, Vec<Option<usize>>, Result<(), StateError>) {
-        let mut peers = Peers { tunnel: tunnel_for(configs), list: Vec::new() };
+        let mut peers = Peers { tunnel: tunnel_for(configs), list: Vec::new(), redirected: true };
         // A manual one that got no sequence numbers tries again.
         let is_kept = |peer: &PeerState| match peer.config.keying {
             Keying::Manual(_) => peer.pair.is_some(),
@@ -153,7 +156,7 @@ impl Peers {
 
     /// No peers at all.
     pub(super) fn none() -> Peers {
-        Peers { tunnel: tunnel_for(&[]), list: Vec::new() }
+        Peers { tunnel: tunnel_for(&[]), list: Vec::new(), redirected: false }
     }
 
     /// Gives all sequence numbers back that were not used.
@@ -342,7 +345,7 @@ impl Peers {
 const NEGOTIATED: usize = 4;
 /// Prefixes beyond those configured that the policies of a peer of IKE may need: to leave something
 /// out takes more of them.
-const SPARE_PREFIXES: usize = 8;
+pub(super) const SPARE_PREFIXES: usize = 8;
 
 /// Empty storage of the right size: as many slots as peers and SAs, twice as many for hash tables.
 fn tunnel_for(configs: &[Peer]) -> HeapTunnel {

@@ -9,7 +9,7 @@ use simplevpn_core::sad::{InboundSa, OutboundSa};
 use simplevpn_core::{Instant, Path, PeerId, Selectors};
 use smoltcp::wire::IpCidr;
 
-use super::super::peers::{PeerState, Peers};
+use super::super::peers::{PeerState, Peers, SPARE_PREFIXES};
 use crate::config::host_prefix;
 use crate::crypto::Key;
 
@@ -83,6 +83,7 @@ impl SaDatabase for Database<'_> {
         self.peers.tunnel.set_path(id, Some(path));
         if let Some(peer) = self.peer(id) {
             (peer.heard, peer.redirected) = (Some(path), true);
+            self.peers.redirected = true;
         }
     }
 
@@ -109,6 +110,10 @@ impl Peers {
         let peer = self.list.get(id.index()).ok_or(Refused)?;
         let local = selectors(local, &peer.config.local_ips)?;
         let remote = prefixes(remote);
+        // Each peer has its own share of the storage, whatever ranges it comes up with.
+        if remote.len() > peer.config.allowed_ips.len() + SPARE_PREFIXES {
+            return Err(Refused);
+        }
         let hosts = remote.iter().map(|prefix| host_prefix(&peer.config, *prefix)).collect();
         self.set_policy(id, hosts, local).map_err(|_| {
             self.widen(id);
@@ -183,6 +188,35 @@ mod tests {
         let mut found = Vec::new();
         cover(first, last, width, &mut |address, len| found.push((address, len)));
         found
+    }
+
+    #[test]
+    fn no_peer_takes_up_the_policies_of_others() {
+        let key = "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=";
+        let peers = [
+            "PUAXw+hDiVqStwqnTRt+vJyYLM8uxJaMwM1V8Sr0Zgw=",
+            "/FHNjmIYoaONpH7QAjDwWAgW7RO6MwOsXeuRFUiQgCU=",
+        ];
+        let mut text = format!(
+            "config interface 'vpn0'\n\toption proto 'simplevpn'\n\toption private_key '{key}'\n"
+        );
+        for (number, key) in (1..).zip(peers) {
+            text += &format!(
+                "config simplevpn_vpn0\n\toption public_key '{key}'\n\
+                 \tlist allowed_ips '10.{number}.0.0/16'\n"
+            );
+        }
+        let interface = crate::config::parse("f", &text).unwrap().interfaces.remove(0);
+        let (mut peers, _, built) = Peers::build(&interface.peers, Peers::none(), true, &mut None);
+        built.unwrap();
+        let apart = |count| {
+            let addresses = (0..count).map(|n| IpAddr::from([10, 1, 0, 2 * n + 1]));
+            Ranges::of_addresses(&addresses.collect::<Vec<_>>())
+        };
+        let (id, any) = (PeerId(0), Ranges::of_prefixes(&[]));
+        let most = 1 + SPARE_PREFIXES as u8;
+        assert_eq!(peers.narrow(id, &any, &apart(most + 1)), Err(Refused));
+        assert_eq!(peers.narrow(id, &any, &apart(most)), Ok(()));
     }
 
     #[test]

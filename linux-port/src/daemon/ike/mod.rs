@@ -415,6 +415,9 @@ impl Engine {
 
     /// Tells the surroundings where IKE has led packets.
     fn follow_redirections(&mut self) {
+        if !core::mem::take(&mut self.peers.redirected) {
+            return;
+        }
         for at in 0..self.peers.list.len() {
             if core::mem::take(&mut self.peers.list[at].redirected) {
                 self.begin_path_mtu(PeerId(at as u32));
