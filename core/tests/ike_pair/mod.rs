@@ -10,7 +10,8 @@ use std::boxed::Box; // tests inside the crate, which is no_std, have no prelude
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
-use std::vec::{self, Vec};
+use std::vec;
+use std::vec::Vec;
 
 use rand_core::{Infallible, TryCryptoRng, TryRng};
 use simplevpn_core::crypto::sign::{PrivateKey, PublicKey};
