@@ -106,6 +106,8 @@ impl Engine {
 
     fn remedy(&mut self, id: PeerId, now: Instant) -> Option<Remedy> {
         let control = self.ike.as_mut()?;
+        // Only who can call can do something; and looking at a connection takes a while.
+        control.call(id).filter(|call| call.calls() && call.up.is_some())?;
         let status = control.status(id)?;
         let call = control.call(id)?;
         let peer = self.interface.peers.get(id.index())?;
@@ -118,8 +120,7 @@ impl Engine {
             ike: status.last_heard,
             raw: raw && peer.encap == Encap::Auto,
         };
-        // Only who can call can do something.
-        call.silence.look(now, &signs).filter(|_| call.calls())
+        call.silence.look(now, &signs)
     }
 }
 
