@@ -96,6 +96,11 @@ impl Peer {
             .option("key_out", &keys.key_out)
     }
 
+    /// A peer section whose keys IKE negotiates.
+    pub fn ike(name: &str) -> Peer {
+        Peer { name: name.into(), lines: Vec::new() }
+    }
+
     /// `option endpoint_host`: address or name.
     pub fn at(self, endpoint: &str) -> Peer {
         self.option("endpoint_host", endpoint)

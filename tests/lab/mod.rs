@@ -7,6 +7,7 @@
 //!
 //! - [`Host`] is one machine: commands, sockets, sysctls, routes, NAT
 //! - [`traffic`] moves and verifies data: TCP, UDP, ping
+//! - [`stream`] counts every datagram of a steady stream
 //! - [`capture`] is the eavesdropper on a wire
 //! - [`daemon`] writes configurations and runs `simplevpn`
 //! - [`processor`] makes a machine a router whose `simplevpn` is emulated
@@ -27,6 +28,7 @@ pub mod netifd;
 pub mod process;
 pub mod processor;
 pub mod raw;
+pub mod stream;
 pub mod traffic;
 
 pub use host::Host;
