@@ -6,8 +6,10 @@
 //! - [`strongswan`] is strongSwan's IKE and user-space ESP
 //! - [`swanctl`] is what to tell strongSwan, in the words of `swanctl.conf`
 //! - [`vici`] is what strongSwan tells of itself
+//! - [`libreswan`] is libreswan's IKE with the Linux kernel's ESP
 //! - [`load`] is what goes through the tunnels
 
+pub mod libreswan;
 pub mod load;
 pub mod scapy;
 pub mod strongswan;

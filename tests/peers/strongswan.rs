@@ -1,20 +1,24 @@
-//! strongSwan as a peer: a real `charon-systemd` on a machine of the lab, with its user-space ESP
-//! (kernel-libipsec).
+//! strongSwan as a peer: a real `charon-systemd`.
 //!
-//! That ESP is always encapsulated in UDP, has no extended sequence numbers, and comes out of a
-//! TUN device of its own, `ipsec0`. All that strongSwan is told and says lies in the machine's
-//! directory. Needs the Debian packages that `tests/setup` lists.
+//! - on a machine of the lab, with its user-space ESP (kernel-libipsec). That ESP is always
+//!   encapsulated in UDP, has no extended sequence numbers, and comes out of a TUN device of its
+//!   own, `ipsec0`
+//! - in a User-Mode Linux guest, with the ESP of the Linux kernel, which has all that
+//!
+//! Needs the Debian packages that `tests/setup` lists.
 
+use std::cell::RefCell;
 use std::fs::{self, File};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use crate::lab::{Host, process};
 use crate::peers::swanctl::Connection;
+use crate::peers::uml::UmlPeer;
 use crate::peers::vici::Section;
 
-/// How long strongSwan may take to be ready, and to end when asked to.
+/// How long strongSwan may take to be ready.
 const PROMPT: Duration = Duration::from_secs(10);
 
 /// How long a negotiation may take.
@@ -22,9 +26,14 @@ const NEGOTIATION: Duration = Duration::from_secs(20);
 
 /// A running strongSwan; dropping it kills it, and shows its log if the test failed.
 pub struct StrongSwan {
-    host: Host,
-    child: Child,
+    place: Place,
+    /// What it is told and says.
     dir: PathBuf,
+}
+
+enum Place {
+    Machine(Host, Child),
+    Guest(Box<RefCell<UmlPeer>>),
 }
 
 /// An IKE SA, as strongSwan tells of it.
@@ -40,10 +49,8 @@ impl Host {
     #[must_use]
     pub fn runs_strongswan(&self, connection: &Connection) -> StrongSwan {
         let dir = self.dir().join("strongswan");
-        for part in ["private", "pubkey"] {
-            make_dir(&dir.join(part));
-        }
-        write(&dir.join("strongswan.conf"), &settings(&dir.display().to_string()));
+        let vici = dir.join("vici").display().to_string();
+        prepare(&dir, &vici, "kernel-libipsec");
         let mut command = self.command("/usr/sbin/charon-systemd");
         command.env("STRONGSWAN_CONF", dir.join("strongswan.conf"));
         command.stdin(Stdio::null()).stdout(Stdio::null());
@@ -55,15 +62,33 @@ impl Host {
             Ok(child) => child,
             Err(error) => panic!("cannot start charon-systemd ({error}): run tests/setup"),
         };
-        let swan = StrongSwan { host: self.clone(), child, dir };
-        let ready = process::eventually(PROMPT, || swan.swanctl("--stats").is_ok());
-        assert!(ready, "strongSwan on {} is not ready", self.name());
-        swan.loads(connection);
-        swan
+        StrongSwan { place: Place::Machine(self.clone(), child), dir }.ready(connection)
+    }
+}
+
+impl UmlPeer {
+    /// Runs strongSwan in this guest, whose kernel has the ESP.
+    ///
+    /// # Panics
+    /// When it does not become ready, or refuses the configuration.
+    #[must_use]
+    pub fn runs_strongswan(mut self, connection: &Connection) -> StrongSwan {
+        let dir = self.dir().to_owned();
+        prepare(&dir, "/run/vici", "");
+        let d = dir.display();
+        self.run(&format!("STRONGSWAN_CONF={d}/strongswan.conf charon-systemd >{d}/stderr 2>&1 &"));
+        StrongSwan { place: Place::Guest(Box::new(RefCell::new(self))), dir }.ready(connection)
     }
 }
 
 impl StrongSwan {
+    fn ready(self, connection: &Connection) -> StrongSwan {
+        let ready = process::eventually(PROMPT, || self.swanctl("--stats").is_ok());
+        assert!(ready, "strongSwan is not ready");
+        self.loads(connection);
+        self
+    }
+
     /// Replaces connections, keys and pools.
     ///
     /// # Panics
@@ -74,7 +99,7 @@ impl StrongSwan {
             write(&self.dir.join(name), text);
         }
         if let Err(why) = self.swanctl("--load-all") {
-            panic!("strongSwan on {} refuses:\n{connection}\n{why}", self.host.name());
+            panic!("strongSwan refuses:\n{connection}\n{why}");
         }
     }
 
@@ -118,7 +143,7 @@ impl StrongSwan {
     pub fn sas(&self) -> Vec<IkeSa> {
         let said = match self.swanctl("--list-sas --raw") {
             Ok(said) => Section::parse(&said),
-            Err(why) => panic!("strongSwan on {} does not answer: {why}", self.host.name()),
+            Err(why) => panic!("strongSwan does not answer: {why}"),
         };
         said.sections.into_iter().flat_map(|message| message.sections).map(IkeSa).collect()
     }
@@ -150,8 +175,25 @@ impl StrongSwan {
     }
 
     /// `kill -9`.
+    ///
+    /// # Panics
+    /// When it is in a guest.
     pub fn dies(mut self) {
-        process::kill(&mut self.child);
+        match &mut self.place {
+            Place::Machine(_, child) => process::kill(child),
+            Place::Guest(_) => panic!("power the guest off"),
+        }
+    }
+
+    /// Runs a shell script in the guest.
+    ///
+    /// # Panics
+    /// When it fails, or there is no guest.
+    pub fn guest(&self, script: &str) -> String {
+        match &self.place {
+            Place::Machine(..) => panic!("no guest"),
+            Place::Guest(guest) => guest.borrow_mut().run(script),
+        }
     }
 
     fn negotiates(&self, words: &str) -> Result<(), String> {
@@ -159,22 +201,37 @@ impl StrongSwan {
     }
 
     fn swanctl(&self, words: &str) -> Result<String, String> {
-        let uri = format!("unix://{}", self.dir.join("vici").display());
-        let mut command: Command = self.host.command(&format!("/usr/sbin/swanctl {words}"));
-        command.args(["--uri", &uri]);
-        command.env("SWANCTL_DIR", &self.dir);
-        command.env("STRONGSWAN_CONF", self.dir.join("strongswan.conf"));
-        let output = process::run(command, "", NEGOTIATION + PROMPT);
-        if output.success { Ok(output.stdout) } else { Err(output.stdout + &output.stderr) }
+        let d = self.dir.display();
+        let at = |vici: &str| {
+            format!(
+                "env SWANCTL_DIR={d} STRONGSWAN_CONF={d}/strongswan.conf \
+                 /usr/sbin/swanctl {words} --uri unix://{vici}"
+            )
+        };
+        let patience = NEGOTIATION + PROMPT;
+        match &self.place {
+            Place::Machine(host, _) => {
+                let command = host.command(&at(&self.dir.join("vici").display().to_string()));
+                let output = process::run(command, "", patience);
+                let said = output.stdout + &output.stderr;
+                if output.success { Ok(said) } else { Err(said) }
+            }
+            Place::Guest(guest) => match guest.borrow_mut().attempt(&at("/run/vici"), patience) {
+                (0, said) => Ok(said),
+                (_, said) => Err(said),
+            },
+        }
     }
 }
 
 impl Drop for StrongSwan {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("--- strongSwan on {} ---\n{}", self.host.name(), self.log());
+            eprintln!("--- strongSwan ---\n{}", self.log());
         }
-        process::kill(&mut self.child);
+        if let Place::Machine(_, child) = &mut self.place {
+            process::kill(child);
+        }
     }
 }
 
@@ -204,40 +261,47 @@ impl IkeSa {
     }
 }
 
-/// `strongswan.conf`. Of AEADs, AES is OpenSSL's. A lost message is sent again soon. The mark
-/// keeps its own packets out of its TUN device when the other end's own address is behind that.
-fn settings(dir: &str) -> String {
-    format!(
+/// Makes its directory, with `strongswan.conf`. Of AEADs, AES is OpenSSL's. A lost message is sent
+/// again soon. The mark keeps strongSwan's own packets out of its TUN device when the other end's
+/// own address is behind that.
+fn prepare(dir: &Path, vici: &str, libipsec: &str) {
+    // swanctl complains about every directory that is not there.
+    for part in "private pubkey x509 x509ca x509ocsp x509aa x509ac x509crl rsa ecdsa bliss pkcs8 \
+                 pkcs12"
+        .split_whitespace()
+    {
+        if let Err(error) = fs::create_dir_all(dir.join(part)) {
+            panic!("cannot make a directory below {}: {error}", dir.display());
+        }
+    }
+    let d = dir.display();
+    let marks = match libipsec {
+        "" => "",
+        _ => "kernel-netlink { fwmark = !0x42 }\n socket-default { fwmark = 0x42 }",
+    };
+    let text = format!(
         "charon-systemd {{
             load = random nonce openssl aes sha1 sha2 hmac kdf gcm chapoly drbg curve25519 \
-                pem pkcs1 pkcs8 x509 pubkey kernel-libipsec kernel-netlink socket-default vici updown
-            install_virtual_ip = yes
+                pem pkcs1 pkcs8 x509 pubkey {libipsec} kernel-netlink socket-default vici updown
             retransmit_timeout = 0.5
             retransmit_base = 1.5
             retransmit_tries = 4
-            retry_initiate_interval = 1
             journal {{ default = -1 }}
-            filelog {{ log {{ path = {dir}/log
+            filelog {{ log {{ path = {d}/log
                 default = 1
                 time_format = %T
                 flush_line = yes }} }}
-            plugins {{ vici {{ socket = unix://{dir}/vici }}
+            plugins {{ vici {{ socket = unix://{vici} }}
                 kernel-libipsec {{ allow_peer_ts = yes }}
-                kernel-netlink {{ fwmark = !0x42 }}
-                socket-default {{ fwmark = 0x42 }} }}
+                {marks} }}
         }}
         swanctl {{ load = pem pkcs1 pkcs8 x509 pubkey openssl curve25519 random }}
         "
-    )
+    );
+    write(&dir.join("strongswan.conf"), &text);
 }
 
-fn make_dir(dir: &std::path::Path) {
-    if let Err(error) = fs::create_dir_all(dir) {
-        panic!("cannot make {}: {error}", dir.display());
-    }
-}
-
-fn write(path: &std::path::Path, text: &str) {
+fn write(path: &Path, text: &str) {
     if let Err(error) = fs::write(path, text) {
         panic!("cannot write {}: {error}", path.display());
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use simplevpn::keys;
+use crate::lab::Host;
 
 /// One connection named `lab` with one child named `net`, and the secrets that go with it.
 ///
@@ -44,14 +44,14 @@ impl Connection {
             .secret("ike", remote_id, secret)
     }
 
-    /// Both ends authenticate by raw Ed25519 keys: ours as the base64 text of the seed, theirs as
-    /// a PEM text. Neither end has an `id`.
+    /// Both ends authenticate by raw Ed25519 keys. Neither end has an `id`.
     #[must_use]
-    pub fn raw_keys(mut self, private: &str, their_public_pem: &str) -> Connection {
-        let own = keys::decode(private).unwrap_or_else(|wrong| panic!("a key that {wrong}"));
-        self.files.push(("private/own.pem".into(), pkcs8_pem(&own)));
-        self.files.push(("pubkey/own.pem".into(), spki_pem(&keys::public_key(&own))));
-        self.files.push(("pubkey/theirs.pem".into(), their_public_pem.into()));
+    pub fn raw_keys(mut self, own: &KeyFiles, their_public_pem: &str) -> Connection {
+        self.files = vec![
+            ("private/own.pem".into(), own.private_pem.clone()),
+            ("pubkey/own.pem".into(), own.public_pem.clone()),
+            ("pubkey/theirs.pem".into(), their_public_pem.into()),
+        ];
         self.local("auth", "pubkey")
             .local("pubkeys", "own.pem")
             .remote("auth", "pubkey")
@@ -74,28 +74,28 @@ impl Connection {
     /// A setting of the connection.
     #[must_use]
     pub fn option(mut self, name: &str, value: &str) -> Connection {
-        self.options.push(setting(name, value));
+        set(&mut self.options, name, value);
         self
     }
 
     /// A setting of how this end authenticates.
     #[must_use]
     pub fn local(mut self, name: &str, value: &str) -> Connection {
-        self.local.push(setting(name, value));
+        set(&mut self.local, name, value);
         self
     }
 
     /// A setting of how the other end has to authenticate.
     #[must_use]
     pub fn remote(mut self, name: &str, value: &str) -> Connection {
-        self.remote.push(setting(name, value));
+        set(&mut self.remote, name, value);
         self
     }
 
     /// A setting of the child.
     #[must_use]
     pub fn child(mut self, name: &str, value: &str) -> Connection {
-        self.child.push(setting(name, value));
+        set(&mut self.child, name, value);
         self
     }
 
@@ -110,8 +110,36 @@ impl Connection {
     }
 }
 
-fn setting(name: &str, value: &str) -> String {
-    format!("{name} = {value}")
+/// An Ed25519 key pair as OpenSSL makes and prints it.
+#[derive(Clone)]
+pub struct KeyFiles {
+    private_pem: String,
+    public_pem: String,
+    /// The 32 bytes of the public key in base64, as `option public_key` takes them.
+    pub public: String,
+}
+
+impl KeyFiles {
+    /// A new key, made on a machine of the lab.
+    ///
+    /// # Panics
+    /// When OpenSSL cannot.
+    #[must_use]
+    pub fn new(host: &Host) -> KeyFiles {
+        let private_pem = host.run("openssl genpkey -algorithm ed25519");
+        let public_pem = host.feed("openssl pkey -pubout", &private_pem);
+        let script = format!(
+            "openssl pkey -pubin -outform DER <<END | tail -c 32 | base64\n{public_pem}END\n"
+        );
+        let public = host.feed("sh", &script).trim().to_owned();
+        KeyFiles { private_pem, public_pem, public }
+    }
+}
+
+/// A later value replaces an earlier one.
+fn set(settings: &mut Vec<String>, name: &str, value: &str) {
+    settings.retain(|setting| !setting.starts_with(&format!("{name} = ")));
+    settings.push(format!("{name} = {value}"));
 }
 
 impl fmt::Display for Connection {
@@ -123,59 +151,5 @@ impl fmt::Display for Connection {
         writeln!(f, "children {{\nnet {{\n{}\n}}\n}}\n}}\n}}", lines(&self.child))?;
         writeln!(f, "secrets {{\n{}\n}}", lines(&self.secrets))?;
         writeln!(f, "pools {{\n{}\n}}", lines(&self.pools))
-    }
-}
-
-/// An Ed25519 seed as RFC 8410 §7 has it in PEM.
-fn pkcs8_pem(seed: &[u8; 32]) -> String {
-    const PREFIX: [u8; 16] =
-        [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
-    pem("PRIVATE KEY", &[&PREFIX[..], seed].concat())
-}
-
-/// An Ed25519 public key as RFC 8410 §4 has it, a SubjectPublicKeyInfo, in PEM.
-#[must_use]
-pub fn spki_pem(public: &[u8; 32]) -> String {
-    const PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 3, 0x21, 0];
-    pem("PUBLIC KEY", &[&PREFIX[..], public].concat())
-}
-
-fn pem(label: &str, der: &[u8]) -> String {
-    let text = base64(der);
-    format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for group in bytes.chunks(3) {
-        let bits =
-            (0..3).fold(0, |bits, n| bits << 8 | group.get(n).map_or(0, |&b| usize::from(b)));
-        for n in 0..4 {
-            let digit = DIGITS.get(bits >> (18 - 6 * n) & 63).map_or('?', |&d| char::from(d));
-            text.push(if n <= group.len() { digit } else { '=' });
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{base64, spki_pem};
-
-    #[test]
-    fn base64_is_that_of_rfc_4648() {
-        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v")] {
-            assert_eq!(base64(bytes.as_bytes()), text);
-        }
-        assert_eq!(base64(b"foobar"), "Zm9vYmFy");
-    }
-
-    /// RFC 8410 §10.1.
-    #[test]
-    fn a_public_key_as_rfc_8410_prints_it() {
-        let key = simplevpn::keys::decode("Gb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=").unwrap();
-        let text = "MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=";
-        assert!(spki_pem(&key).contains(text), "{}", spki_pem(&key));
     }
 }
