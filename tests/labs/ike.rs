@@ -20,9 +20,9 @@ use crate::topology::Sites;
 pub(crate) const PROMPT: Duration = Duration::from_secs(10);
 
 /// A preshared key as `simplevpn genpsk` prints it.
-pub(crate) const PSK: &str = "q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA=";
+pub(crate) const PSK: &str = "EC6QLBNOuSg5y4669fT6gQbbp7Sz9Yt8zFblA5N2mZo=";
 /// Another one.
-pub(crate) const OTHER_PSK: &str = "ZGlmZmVyZW50IGFzIGRpZmZlcmVudCBjYW4gYmUgLi4=";
+pub(crate) const OTHER_PSK: &str = "n2cK7wlV8EtKre1yxU+5TQVIAnCEoa5zpgs2jPSpVPc=";
 
 /// The other end's preshared key in strongSwan's notation.
 pub(crate) fn in_swanctl(psk: &str) -> String {
