@@ -29,6 +29,8 @@ use crate::wire::esp::NextHeader;
 
 /// How many events wait at most; a further one is told again later.
 const EVENTS: usize = 16;
+/// How often it is told that packets for a peer without an SA come.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// An outbound peer, in a slot that the caller lends.
 pub struct OutboundPeer<A> {
@@ -45,6 +47,8 @@ pub struct OutboundPeer<A> {
     greet: bool,
     /// Numbers left below which the SA's end is announced, once.
     announce_below: u64,
+    /// When an SA was last asked for.
+    asked: Option<Instant>,
 }
 
 /// One slot of storage for an outbound peer; `None` is empty.
@@ -65,6 +69,7 @@ impl<A> OutboundPeer<A> {
             silent_since: None,
             greet: false,
             announce_below: 0,
+            asked: None,
         }
     }
 
@@ -89,6 +94,15 @@ impl<A> OutboundPeer<A> {
         // Without room for the event it is told with the next packet.
         if left < self.announce_below && events.push_back(SealerEvent::Exhausting(id)).is_ok() {
             self.announce_below = 0;
+        }
+    }
+
+    /// Books a packet dropped for want of an SA, and asks for one.
+    fn lacks_sa(&mut self, now: Instant, id: PeerId, events: &mut Deque<SealerEvent, EVENTS>) {
+        if self.asked.is_none_or(|asked| now.saturating_since(asked) >= ASK_EVERY)
+            && events.push_back(SealerEvent::Wanted(id)).is_ok()
+        {
+            self.asked = Some(now);
         }
     }
 
@@ -149,6 +163,8 @@ pub enum Sealed {
 pub enum SealerEvent {
     /// Few sequence numbers are left on the peer's SA: extend it, or install another.
     Exhausting(PeerId),
+    /// Packets for the peer are dropped because it has no SA; told once a second.
+    Wanted(PeerId),
 }
 
 /// The outbound half of a tunnel.
@@ -210,6 +226,9 @@ impl<'a, A: Aead> Sealer<'a, A> {
         let peer = slot.ok_or(Discard::NoPolicy)?;
         if !peer.local.contain(inner.source) {
             return Err(Discard::OutsideSelector);
+        }
+        if peer.sa.is_none() {
+            peer.lacks_sa(now, id, &mut self.events);
         }
         let sa = peer.sa.as_mut().ok_or(Discard::NoSa)?;
         let path = peer.path.ok_or(Discard::NoEndpoint)?;

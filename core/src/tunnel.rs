@@ -34,6 +34,8 @@ pub enum Emit<'p> {
 pub enum Event {
     /// Few sequence numbers are left on the peer's outbound SA.
     Exhausting(PeerId),
+    /// Packets for the peer are dropped because it has no SA; told once a second.
+    Wanted(PeerId),
     /// The peer is now reached, and answered, on another path.
     Moved(PeerId, Path),
 }
@@ -152,7 +154,10 @@ impl<'a, A: Aead> Tunnel<'a, A> {
             self.sealer.set_path(peer, Some(path));
             return Some(Event::Moved(peer, path));
         }
-        self.sealer.poll_event().map(|SealerEvent::Exhausting(peer)| Event::Exhausting(peer))
+        self.sealer.poll_event().map(|event| match event {
+            SealerEvent::Exhausting(peer) => Event::Exhausting(peer),
+            SealerEvent::Wanted(peer) => Event::Wanted(peer),
+        })
     }
 
     /// Packets dropped so far in both directions, by reason.

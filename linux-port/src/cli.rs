@@ -27,7 +27,7 @@ usage:
   simplevpn show [IFACE] [--json] show running interfaces and their peers
   simplevpn down IFACE            stop IFACE and open its killswitch
   simplevpn genkey                print a new private key
-  simplevpn pubkey                read a private key, print its public key
+  simplevpn pubkey [--pem]        read a private key, print its public key
   simplevpn genpsk                print a new preshared key
 
 FILE is UCI text: /etc/config/network on OpenWrt, the output of 'uci export
@@ -38,6 +38,7 @@ options:
                     has started this for IFACE
   --tunlink DEVICE  run: send through DEVICE only, whatever FILE says
   --json            show: as JSON
+  --pem             pubkey: as strongSwan reads it
   -v, --verbose     log more
   -h, --help        print this
   -V, --version     print the version
@@ -86,7 +87,10 @@ pub enum Command {
     /// Print a new private key.
     Genkey,
     /// Print the public key of the private key on stdin.
-    Pubkey,
+    Pubkey {
+        /// As PEM.
+        pem: bool,
+    },
     /// Print a new preshared key.
     Genpsk,
     /// Print the version.
@@ -157,6 +161,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
 struct Flags {
     verbose: bool,
     json: bool,
+    pem: bool,
     netifd: bool,
     tunlink: Option<String>,
     /// What was asked for with an option, whatever the rest says.
@@ -171,6 +176,7 @@ impl Flags {
             "-V" | "--version" => self.instead = Some(Command::Version),
             "-v" | "--verbose" => self.verbose = true,
             "--json" => self.json = true,
+            "--pem" => self.pem = true,
             "--netifd" => self.netifd = true,
             _ => {
                 return Err(Usage(format!(
@@ -207,7 +213,7 @@ fn command(words: Vec<OsString>, flags: &Flags) -> Result<Command, Usage> {
             Command::Down { interface: interface(words.next())?.ok_or_else(missing)? }
         }
         "genkey" => Command::Genkey,
-        "pubkey" => Command::Pubkey,
+        "pubkey" => Command::Pubkey { pem: flags.pem },
         "genpsk" => Command::Genpsk,
         "help" => Command::Help,
         "version" => Command::Version,
@@ -221,6 +227,7 @@ fn command(words: Vec<OsString>, flags: &Flags) -> Result<Command, Usage> {
         return Err(Usage(format!("{name}: \"{extra}\" is too much; see simplevpn --help")));
     }
     only_with(flags.json, "--json", &name, "show")?;
+    only_with(flags.pem, "--pem", &name, "pubkey")?;
     only_with(flags.netifd, "--netifd", &name, "run")?;
     only_with(flags.tunlink.is_some(), "--tunlink", &name, "run")?;
     if let Command::Run { netifd: true, interface: None, .. } = command {
@@ -286,7 +293,8 @@ mod tests {
             ("show --json vpn0", Command::Show { interface: Some(vpn0()), json: true }),
             ("down vpn0", Command::Down { interface: vpn0() }),
             ("genkey", Command::Genkey),
-            ("pubkey", Command::Pubkey),
+            ("pubkey", Command::Pubkey { pem: false }),
+            ("pubkey --pem", Command::Pubkey { pem: true }),
             ("genpsk", Command::Genpsk),
             ("--version", Command::Version),
             ("-V", Command::Version),
@@ -321,6 +329,7 @@ mod tests {
             ("check f g h", "check: \"h\" is too much; see simplevpn --help"),
             ("guard", "guard needs a file; write simplevpn guard FILE"),
             ("guard f vpn0", "guard: \"vpn0\" is too much; see simplevpn --help"),
+            ("genkey --pem", "genkey has no --pem; only pubkey has"),
             ("check f --json", "check has no --json; only show has"),
             ("guard f --netifd", "guard has no --netifd; only run has"),
             ("show --tunlink eth1", "show has no --tunlink; only run has"),

@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         Command::Check { file, interface } => check(&file, interface.as_deref()),
         Command::Guard { file } => guard(&file),
         Command::Genkey | Command::Genpsk => generate(),
-        Command::Pubkey => pubkey(),
+        Command::Pubkey { pem } => pubkey(pem),
         Command::Version => print(concat!("simplevpn ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Help => print(cli::HELP),
         Command::Run { file, interface, netifd, tunlink } => {
@@ -116,9 +116,11 @@ fn generate() -> ExitCode {
     }
 }
 
-fn pubkey() -> ExitCode {
-    match keys::read(io::stdin().lock()) {
-        Ok(key) => print_key(&keys::public_key(&key)),
+fn pubkey(pem: bool) -> ExitCode {
+    let text = keys::read(io::stdin().lock());
+    match text.and_then(|text| keys::decode(&text).map_err(|wrong| wrong.to_string())) {
+        Ok(key) if pem => print(&keys::pem(&keys::public_key(&key))),
+        Ok(key) => print_key(keys::public_key(&key).as_bytes()),
         Err(wrong) => complain(cli::FAILURE, &format!("standard input {wrong}")),
     }
 }

@@ -38,6 +38,7 @@ pub(crate) fn up(
     device: &str,
     addresses: &[IpCidr],
     routes: &[Route],
+    name_servers: &[IpAddr],
     zone: Option<&str>,
 ) -> String {
     let mut json = Json::default();
@@ -59,6 +60,9 @@ pub(crate) fn up(
             if !of_family.is_empty() {
                 json.name(name).array(|json| of_family.iter().for_each(|route| json.route(route)));
             }
+        }
+        if !name_servers.is_empty() {
+            json.name("dns").array(|json| name_servers.iter().for_each(|ip| json.string(ip)));
         }
         if let Some(zone) = zone {
             json.name("data").object(|json| json.name("zone").string(zone));
@@ -255,7 +259,7 @@ mod tests {
             ("10.2.0.0/16".parse().unwrap(), None),
         ];
         assert_eq!(
-            up("vpn0", &addresses, &routes, Some("v\"pn")),
+            up("vpn0", &addresses, &routes, &[[10, 1, 0, 1].into()], Some("v\"pn")),
             "{\"action\":0,\"ifname\":\"vpn0\",\"link-up\":true,\"address-external\":false,\
              \"keep\":false,\
              \"ipaddr\":[{\"ipaddr\":\"10.77.0.2\",\"mask\":\"24\"},\
@@ -267,7 +271,7 @@ mod tests {
              \"data\":{\"zone\":\"v\\\"pn\"}}"
         );
         assert_eq!(
-            up("vpn0", &[], &[], None),
+            up("vpn0", &[], &[], &[], None),
             "{\"action\":0,\"ifname\":\"vpn0\",\"link-up\":true,\"address-external\":false,\
              \"keep\":false}"
         );

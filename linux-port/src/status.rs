@@ -44,14 +44,10 @@ pub struct PeerStatus {
     pub endpoint_host: Option<String>,
     /// Where its packets are sent now.
     pub path: Option<Path>,
-    /// The AEAD.
-    pub cipher: &'static str,
-    /// Extended sequence numbers.
-    pub esn: bool,
-    /// SPI of what we receive.
-    pub spi_in: u32,
-    /// SPI of what we send.
-    pub spi_out: u32,
+    /// How its connection is; `None` if its keys are manual.
+    pub connection: Option<Connection>,
+    /// Its pair of SAs; `None` without one.
+    pub sas: Option<SaStatus>,
     /// The remote traffic selectors, in wire space.
     pub allowed_ips: Vec<IpCidr>,
     /// Host space minus wire space, as addresses; `None` without an offset.
@@ -66,6 +62,64 @@ pub struct PeerStatus {
     pub received: Traffic,
     /// Inner packets sent.
     pub sent: Traffic,
+}
+
+/// A connection whose keys are negotiated (IKEv2).
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// How far it is.
+    pub state: State,
+    /// Since when; `None` if it never was up.
+    pub since: Option<Instant>,
+    /// Why there are no SAs, in one sentence.
+    pub reason: Option<String>,
+    /// When the peer is called again.
+    pub next_call: Option<Instant>,
+    /// When the keys are replaced.
+    pub rekey: Option<Instant>,
+    /// When the peer was last heard of, by packets or IKE.
+    pub last_heard: Option<Instant>,
+    /// The algorithms of IKE: a cipher, and how keys were exchanged.
+    pub suite: Option<(&'static str, &'static str)>,
+    /// What else is to be said, in a few words each.
+    pub remarks: Vec<&'static str>,
+}
+
+/// How far a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// There is none.
+    Down,
+    /// Both ends are finding out who they are.
+    Negotiating,
+    /// Packets can pass, unless there is a reason why not.
+    Up,
+    /// It is being closed.
+    Closing,
+}
+
+impl State {
+    fn name(self) -> &'static str {
+        match self {
+            State::Down => "down",
+            State::Negotiating => "negotiating",
+            State::Up => "up",
+            State::Closing => "closing",
+        }
+    }
+}
+
+/// The pair of SAs in use with a peer.
+#[derive(Debug, Clone)]
+pub struct SaStatus {
+    /// The AEAD.
+    pub cipher: &'static str,
+    /// Extended sequence numbers.
+    pub esn: bool,
+    /// SPI of what we receive.
+    pub spi_in: u32,
+    /// SPI of what we send.
+    pub spi_out: u32,
 }
 
 /// A path's way through the network: `esp` or `udp`.
@@ -115,10 +169,17 @@ impl PeerStatus {
         json.name("endpoint_host").string_or_null(self.endpoint_host.as_ref());
         json.name("endpoint").string_or_null(self.path.as_ref().map(far_end));
         json.name("encapsulation").string_or_null(self.path.as_ref().map(encapsulation));
-        json.name("cipher").string(self.cipher);
-        json.name("esn").boolean(self.esn);
-        json.name("spi_in").number(self.spi_in);
-        json.name("spi_out").number(self.spi_out);
+        if let Some(connection) = &self.connection {
+            connection.members(json, now);
+        }
+        let sas = self.sas.as_ref();
+        json.name("cipher").string_or_null(sas.map(|sas| sas.cipher));
+        match sas {
+            Some(sas) => json.name("esn").boolean(sas.esn),
+            None => json.name("esn").null(),
+        }
+        json.name("spi_in").number_or_null(sas.map(|sas| sas.spi_in));
+        json.name("spi_out").number_or_null(sas.map(|sas| sas.spi_out));
         json.name("allowed_ips").strings(&self.allowed_ips);
         json.name("offset").string_or_null(self.offset);
         json.name("offset6").string_or_null(self.offset6);
@@ -132,6 +193,45 @@ impl PeerStatus {
                 json.name("seconds_ago").number_or_null(ago);
             });
         }
+    }
+}
+
+impl Connection {
+    fn members(&self, json: &mut Json, now: Instant) {
+        let until = |at: Option<Instant>| at.map(|at| at.saturating_since(now).as_secs());
+        let ago = |at: Option<Instant>| at.map(|at| now.saturating_since(at).as_secs());
+        json.name("state").string(self.state.name());
+        json.name("state_seconds").number_or_null(ago(self.since));
+        json.name("reason").string_or_null(self.reason.as_ref());
+        json.name("next_call_in").number_or_null(until(self.next_call));
+        json.name("rekey_in").number_or_null(until(self.rekey));
+        json.name("heard_seconds_ago").number_or_null(ago(self.last_heard));
+        json.name("ike_cipher").string_or_null(self.suite.map(|(cipher, _)| cipher));
+        json.name("ike_group").string_or_null(self.suite.map(|(_, group)| group));
+        json.name("remarks").strings(&self.remarks);
+    }
+
+    fn write(&self, f: &mut fmt::Formatter<'_>, now: Instant) -> fmt::Result {
+        write!(f, "  state: {}", self.state.name())?;
+        if let Some(since) = self.since {
+            write!(f, " for {}", Span(now.saturating_since(since)))?;
+        }
+        if let Some(reason) = &self.reason {
+            write!(f, ": {}", Printable(reason))?;
+        }
+        if let Some(rekey) = self.rekey {
+            write!(f, "; new keys in {}", Span(rekey.saturating_since(now)))?;
+        }
+        if let Some(next) = self.next_call {
+            write!(f, "; called again in {}", Span(next.saturating_since(now)))?;
+        }
+        writeln!(f)?;
+        if let Some((cipher, group)) = self.suite {
+            write!(f, "  ike: {cipher}, {group}")?;
+            self.remarks.iter().try_for_each(|remark| write!(f, ", {remark}"))?;
+            writeln!(f)?;
+        }
+        Ok(())
     }
 }
 
@@ -196,9 +296,14 @@ impl PeerStatus {
             }
             (None, None) => writeln!(f, "  endpoint: (not heard of yet)")?,
         }
-        let esn = if self.esn { ", extended sequence numbers" } else { "" };
-        writeln!(f, "  cipher: {}{esn}", self.cipher)?;
-        writeln!(f, "  spi: {:#x} in, {:#x} out", self.spi_in, self.spi_out)?;
+        if let Some(connection) = &self.connection {
+            connection.write(f, now)?;
+        }
+        if let Some(sas) = &self.sas {
+            let esn = if sas.esn { ", extended sequence numbers" } else { "" };
+            writeln!(f, "  cipher: {}{esn}", sas.cipher)?;
+            writeln!(f, "  spi: {:#x} in, {:#x} out", sas.spi_in, sas.spi_out)?;
+        }
         list(f, "allowed ips", &self.allowed_ips)?;
         if let Some(offset) = self.offset {
             writeln!(f, "  offset: {offset}")?;
@@ -209,7 +314,8 @@ impl PeerStatus {
         if let Some(mtu) = self.mtu {
             writeln!(f, "  mtu: {mtu}")?;
         }
-        if let Some(last) = self.received.last {
+        let heard = self.connection.as_ref().and_then(|connection| connection.last_heard);
+        if let Some(last) = heard.max(self.received.last) {
             writeln!(f, "  last heard: {}", Ago(now.saturating_since(last)))?;
         }
         if self.received.packets != 0 || self.sent.packets != 0 {
@@ -328,10 +434,13 @@ mod tests {
                 local: "0.0.0.0:4500".parse().unwrap(),
                 remote: "192.0.2.1:4500".parse().unwrap(),
             }),
-            cipher: "chacha20poly1305",
-            esn: true,
-            spi_in: 0x1001,
-            spi_out: 0x2001,
+            connection: None,
+            sas: Some(SaStatus {
+                cipher: "chacha20poly1305",
+                esn: true,
+                spi_in: 0x1001,
+                spi_out: 0x2001,
+            }),
             allowed_ips: vec![cidr(0, 24), cidr(128, 25)],
             offset: Some([0, 0, 100, 0].into()),
             offset6: None,

@@ -126,6 +126,16 @@ fn pubkey_of_a_known_key() {
     assert_eq!(run(&["pubkey"], private), (0, public.to_owned(), String::new()));
 }
 
+/// The same key, as `openssl pkey -pubin` reads it.
+#[test]
+fn pubkey_for_other_programs() {
+    let private = "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=\n";
+    let pem = "-----BEGIN PUBLIC KEY-----\n\
+               MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\n\
+               -----END PUBLIC KEY-----\n";
+    assert_eq!(run(&["pubkey", "--pem"], private), (0, pem.to_owned(), String::new()));
+}
+
 #[test]
 fn pubkey_of_no_key() {
     for (stdin, message) in [

@@ -5,7 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use simplevpn::config::model::{Encap, Fwmark, Host, Keying, Steering};
+use simplevpn::config::model::{
+    Authentication, Encap, Fwmark, Host, IkeKeys, Keying, Peer, Start, Steering,
+};
 use simplevpn::config::{self, Diagnostic};
 use simplevpn_core::crypto::Cipher;
 
@@ -100,7 +102,7 @@ fn every_option_arrives() {
     assert_eq!((office.offset, office.offset6), (100 << 8, 0x100 << 80));
     let hosts = office.allowed_ips.iter().map(|wire| config::host_prefix(office, *wire));
     assert_eq!(texts(&hosts.collect::<Vec<_>>()), ["192.168.101.0/24", "fd01:0:100::/48"]);
-    let Keying::Manual(keys) = &office.keying;
+    let Keying::Manual(keys) = &office.keying else { panic!("{:?}", office.keying) };
     assert_eq!(keys.cipher, Cipher::Aes128Gcm16);
     assert_eq!((keys.spi_in, keys.spi_out), (0x1001, 0x2001));
     assert_eq!((keys.key_in[0], keys.key_in[19], keys.key_in.len()), (0, 0x13, 20));
@@ -116,7 +118,7 @@ fn every_option_arrives() {
     assert_eq!(other.encap, Encap::Auto);
     assert_eq!(other.persistent_keepalive, None);
     assert_eq!((other.offset, other.offset6), (0, 0));
-    let Keying::Manual(keys) = &other.keying;
+    let Keying::Manual(keys) = &other.keying else { panic!("{:?}", other.keying) };
     assert_eq!(keys.cipher, Cipher::ChaCha20Poly1305);
     assert!(keys.esn);
     assert_eq!(keys.replay_window, 2048);
@@ -201,7 +203,7 @@ fn a_key_file_is_the_owners_alone() {
     let loaded = config::parse("f", &with(&private)).unwrap();
     assert_eq!(
         shown(&loaded.warnings, &private),
-        ["f:18: private_key_file is not used with keying 'manual'"]
+        ["f:18: private_key_file is not used: no peer has a public_key"]
     );
     for (name, bytes, mode, message) in [
         ("public.key", &key[..], 0o644, "can be read by other users; run chmod 600 on it"),
@@ -242,4 +244,123 @@ fn many_peers_load_quickly() {
     assert_eq!(loaded.interfaces[0].peers.len(), 10_000);
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     println!("10,000 peers: {:?}", start.elapsed());
+}
+
+const IKE: &str = "\
+config interface 'vpn0'
+	option proto 'simplevpn'
+	option private_key 'nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A='
+	list addresses '10.77.0.1/24'
+	list addresses 'auto'
+	option port '501'
+	list pool '10.77.0.0/24'
+	list pool 'fd77::/64'
+
+config simplevpn_vpn0 'office'
+	option public_key 'PUAXw+hDiVqStwqnTRt+vJyYLM8uxJaMwM1V8Sr0Zgw='
+	option preshared_key '8l7HAG6pdgyC0ecvMKdaEmCCF3vDTUMVYfQoHqOBKHM='
+	option ppk_id 'quantum'
+	option ppk_required '0'
+	option endpoint_host 'vpn.example.net'
+	option endpoint_port '502'
+	list allowed_ips '10.1.0.0/16'
+	option local_id 'me.example.net'
+	option remote_id 'office.example.net'
+	option start 'traffic'
+
+config simplevpn_vpn0 'phone'
+	option public_key '/FHNjmIYoaONpH7QAjDwWAgW7RO6MwOsXeuRFUiQgCU='
+
+config simplevpn_vpn0 'old'
+	option preshared_key 'open sesame'
+	option preshared_key_weak '1'
+	option endpoint_host '192.0.2.7'
+	list allowed_ips '10.3.0.0/16'
+";
+
+fn ike_keys(peer: &Peer) -> &IkeKeys {
+    let Keying::Ike(keys) = &peer.keying else { panic!("{:?}", peer.keying) };
+    keys
+}
+
+#[test]
+fn keys_are_negotiated_unless_they_are_written_down() {
+    let loaded = config::parse("f", IKE).unwrap();
+    assert_eq!(loaded.warnings, []);
+    let interface = &loaded.interfaces[0];
+    assert_eq!(interface.port, 501);
+    assert_eq!(texts(&interface.addresses), ["10.77.0.1/24"]);
+    assert!(interface.virtual_addresses);
+    assert_eq!(interface.private_key.as_ref().unwrap().0[..2], [0x9d, 0x61]);
+    let [office, phone, old] = &interface.peers[..] else { panic!("{:?}", interface.peers) };
+
+    assert_eq!(office.endpoint.as_ref().unwrap().port, 502);
+    let keys = ike_keys(office);
+    assert_eq!(keys.local_id, Some("me.example.net".parse().unwrap()));
+    assert_eq!(keys.remote_id, Some("office.example.net".parse().unwrap()));
+    assert_eq!(keys.start, Start::Traffic);
+    let Authentication::PublicKey { key, ppk: Some(ppk) } = &keys.authentication else {
+        panic!("{keys:?}")
+    };
+    assert_eq!(key.as_bytes()[..2], [0x3d, 0x40]);
+    assert_eq!((&*ppk.id, ppk.required), ("quantum", false));
+    assert_eq!((ppk.key.0.len(), ppk.key.0[0]), (32, 0xf2));
+
+    // The SHA-1 of the DER SubjectPublicKeyInfo, as `openssl pkey -pubin -outform DER | sha1sum`.
+    let keys = ike_keys(phone);
+    assert_eq!(
+        keys.local_id.as_ref().unwrap().to_string(),
+        "@#a566be19840173413a61048350eff23e8fe22266"
+    );
+    assert_eq!(
+        keys.remote_id.as_ref().unwrap().to_string(),
+        "@#ad0130b12b48629bb9adea921ffed29a42f0ade6"
+    );
+    assert_eq!(keys.start, Start::None);
+    assert!(matches!(keys.authentication, Authentication::PublicKey { ppk: None, .. }));
+
+    let keys = ike_keys(old);
+    assert_eq!((&keys.local_id, &keys.remote_id), (&None, &None));
+    assert_eq!(keys.start, Start::Auto);
+    let Authentication::PresharedKey(secret) = &keys.authentication else { panic!("{keys:?}") };
+    assert_eq!(secret.0[..], *b"open sesame");
+    let shown = format!("{interface:?}");
+    assert!(!shown.contains("157, 97") && !shown.contains("111, 112"), "{shown}");
+}
+
+#[test]
+fn a_preshared_key_beside_a_public_key_is_required_unless_said_otherwise() {
+    let text = IKE.replace("\toption ppk_id 'quantum'\n\toption ppk_required '0'\n", "");
+    let interface = &config::parse("f", &text).unwrap().interfaces[0];
+    let keys = ike_keys(&interface.peers[0]);
+    let Authentication::PublicKey { ppk: Some(ppk), .. } = &keys.authentication else {
+        panic!("{keys:?}")
+    };
+    assert_eq!((&*ppk.id, ppk.required), ("simplevpn", true));
+}
+
+#[test]
+fn peers_without_prefixes_keep_their_address_from_the_pool() {
+    let addresses = |text: &str, name: &str| {
+        let interface = config::parse("f", text).unwrap().interfaces.remove(0);
+        let peer = interface.peers.iter().find(|peer| peer.name == name).unwrap();
+        peer.allowed_ips.clone()
+    };
+    let phone = addresses(IKE, "phone");
+    let [v4, v6] = &phone[..] else { panic!("{phone:?}") };
+    assert!(v4.to_string().starts_with("10.77.0.") && v4.prefix_len() == 32, "{v4}");
+    assert!(v6.to_string().starts_with("fd77::") && v6.prefix_len() == 128, "{v6}");
+
+    let tablet = "config simplevpn_vpn0 'tablet'\n\toption remote_id 'tablet'\n\
+                  \toption preshared_key '8l7HAG6pdgyC0ecvMKdaEmCCF3vDTUMVYfQoHqOBKHM='\n";
+    let (before, after) = IKE.split_at(IKE.find("config simplevpn_vpn0 'phone'").unwrap());
+    let more = format!("{before}{tablet}{after}");
+    assert_eq!(addresses(&more, "phone"), phone);
+    assert_ne!(addresses(&more, "tablet"), phone);
+
+    // Not one that another peer lists, nor ours.
+    let claimed = IKE.replace("'10.1.0.0/16'", &format!("'{v4}'"));
+    assert_ne!(addresses(&claimed, "phone")[0], *v4);
+    let ours = IKE.replace("10.77.0.1/24", &format!("{}/24", v4.address()));
+    assert_ne!(addresses(&ours, "phone")[0], *v4);
 }

@@ -1,18 +1,64 @@
 //! IKEv2 (RFC 7296): who the peer is, and which keys ESP uses.
 //!
-//! Here are the parts that exchanges are made of. The exchanges themselves, with their timers and
-//! retransmissions, are not here yet.
+//! In the order in which a message meets them:
 //!
 //! | module | what it is |
 //! |---|---|
+//! | [`endpoint`] | [`Ike`]: which IKE SA a message is for |
+//! | `cookie` | what keeps strangers from wearing us out |
+//! | [`wire`] | messages as bytes |
+//! | `link` | what protects them, and where they go |
+//! | `window` | message ids, retransmission, answers that are asked for again |
+//! | `sa` | one IKE SA |
+//! | `exchange` | what is asked and answered: a module for each exchange |
+//! | `want`, `timer` | what is to be asked next, and when |
+//! | `child`, [`ts`] | what ESP gets of it: keys and traffic selectors |
+//! | `nat`, [`path`] | where the peer is |
 //! | [`suite`] | which algorithms: what is offered, what is chosen |
 //! | [`keymat`] | the keys that a key exchange leads to |
 //! | [`identity`] | what an end calls itself |
 //! | [`auth`] | the proof that it is who it says |
-//! | [`wire`] | messages as bytes |
+//! | [`pad`], [`sad`] | what the user implements: who may connect, and what packets use |
+//! | [`status`], [`reason`] | what a person is told |
 
 pub mod auth;
+mod child;
+mod cookie;
+mod cp;
+pub mod endpoint;
+mod exchange;
 pub mod identity;
 pub mod keymat;
+mod link;
+mod mobike;
+mod nat;
+pub mod pad;
+pub mod path;
+mod ppk;
+mod proposal;
+mod queue;
+pub mod reason;
+mod sa;
+pub mod sad;
+mod stateless;
+pub mod status;
 pub mod suite;
+mod table;
+mod timer;
+pub mod ts;
+mod want;
+mod window;
 pub mod wire;
+
+#[cfg(test)]
+mod tests;
+
+pub use endpoint::{Context, Ike, IkeSlot, IkeTransmit, Settings};
+pub use pad::{Encap, Lease, Lifetimes, Pad, PadEntry, Ppk};
+pub use path::{IkePath, Target};
+pub use reason::Reason;
+pub use sa::IkeSa;
+pub use sad::{ChildSa, Refused, SaDatabase};
+pub use status::{Given, IkeEvent, IkeStatus, Phase};
+pub use ts::Ranges;
+pub use window::MAX_MESSAGE_LEN;

@@ -14,6 +14,7 @@ use crate::sorted;
 
 /// Checks the peers of one interface against each other.
 pub(super) fn within_interface(found: &Found, report: &mut Report) {
+    same_identities(found, report);
     overlapping_prefixes(found, report);
     if found.interface.steering == Steering::Route {
         endpoints_inside(found, report);
@@ -27,7 +28,8 @@ pub(super) fn across_interfaces<'f>(found: &'f [Found], only: Option<&str>, repo
     for interface in found {
         let judged = only.is_none_or(|only| interface.interface.name == only);
         for (peer, lines) in peers(interface) {
-            let Keying::Manual(manual) = &peer.keying;
+            let Keying::Manual(manual) = &peer.keying else { continue };
+            let lines = &lines.manual;
             // The salt is no part of the secret: another salt does not make it another key.
             let secret =
                 |key: &'f [u8]| key.split_last_chunk::<SALT_LEN>().map_or(&[][..], |k| k.0);
@@ -76,6 +78,28 @@ fn repeated<K: Ord + Copy>(mut uses: Vec<(K, Use)>) -> Vec<(K, Use, Use)> {
 
 fn peers(found: &Found) -> impl Iterator<Item = (&Peer, &Lines)> {
     found.interface.peers.iter().zip(&found.lines)
+}
+
+/// A peer is recognised by what it calls itself, or else by its address.
+fn same_identities(found: &Found, report: &mut Report) {
+    let named = peers(found).filter_map(|(peer, lines)| match &peer.keying {
+        Keying::Ike(keys) => Some((keys.remote_id.as_ref()?, lines.identity)),
+        Keying::Manual(_) => None,
+    });
+    let mut in_order: Vec<_> =
+        named.map(|(id, line)| ((id.id_type().number(), id.data()), line)).collect();
+    in_order.sort_unstable();
+    for pair in in_order.windows(2) {
+        if let [(id, first), (other, again)] = pair
+            && id == other
+        {
+            let message = format!(
+                "recognised by the same public_key or remote_id as the peer on line {first}; give \
+                 each peer its own"
+            );
+            report.error(*again, message);
+        }
+    }
 }
 
 /// A peer's prefix in host space, and where it stands.

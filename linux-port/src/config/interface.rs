@@ -1,16 +1,16 @@
 //! The interface section: `config interface 'vpn0'` with `option proto 'simplevpn'`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use smoltcp::wire::IpCidr;
 
 use super::diagnostic::Report;
-use super::model::{Fwmark, Interface, Peer, Steering};
+use super::ike;
+use super::model::{Authentication, Fwmark, Interface, Keying, Peer, Steering};
 use super::options::{Known, Options};
-use super::peer::{self, Lines};
+use super::peer::{self, Around, Lines};
 use super::uci::Section;
-use super::{prefix, value};
-use crate::keys;
+use super::{pool, prefix, value};
 
 const KNOWN: Known = Known {
     scalars: &[
@@ -88,13 +88,18 @@ pub(super) fn read(
         return None;
     }
     let name = name(section, report);
-    let (peers, lines) = peers(&options, &name, peer_sections, report);
-    private_key(&options, report);
-    pool(&options, report);
-    let (port, nat_port) = ports(&options, report);
-    let addresses = addresses(&options, report);
+    let (private_key, own) = ike::private_key(&options, report);
+    let around = Around { own, has_pool: options.many("pool").next().is_some() };
+    let (mut peers, mut lines) = peers(&options, &name, peer_sections, &around, report);
+    private_key_in_use(&options, &peers, report);
+    let (port, nat_port) = ports(&options, &peers, report);
+    let (addresses, virtual_addresses) = addresses(&options, &peers, report);
+    let pool = options.list("pool", report, value::network);
+    pool::assign(&pool, &addresses, &mut peers, &mut lines, report);
     let interface = Interface {
         name,
+        private_key,
+        virtual_addresses,
         mtu: mtu(&options, &addresses, &peers, report),
         addresses,
         port,
@@ -130,6 +135,7 @@ fn peers(
     options: &Options<'_, '_>,
     interface: &str,
     sections: &[&Section<'_>],
+    around: &Around,
     report: &mut Report,
 ) -> (Vec<Peer>, Vec<Lines>) {
     if sections.is_empty() && !interface.is_empty() {
@@ -140,7 +146,7 @@ fn peers(
     let mut read = Vec::new();
     let mut enabled = 0;
     for (section, position) in sections.iter().zip(1..) {
-        if let peer::Outcome::Enabled(found) = peer::read(section, position, report) {
+        if let peer::Outcome::Enabled(found) = peer::read(section, position, around, report) {
             enabled += 1;
             read.extend(found.map(|found| *found));
         }
@@ -169,39 +175,32 @@ fn check_peer_names(sections: &[&Section<'_>], report: &mut Report) {
     }
 }
 
-/// The key is IKE's; it is checked so that `simplevpn pubkey` and a later change to IKE will work.
-fn private_key(options: &Options<'_, '_>, report: &mut Report) {
-    let inline = options.one("private_key");
-    let file = options.one("private_key_file");
-    options.secret("private_key", report, |text| {
-        keys::decode(text).map(drop).map_err(|wrong| wrong.to_string())
-    });
-    options.get("private_key_file", report, |text| {
-        let path = value::absolute_path(text)?;
-        keys::read_file(Path::new(&path)).map(drop)
-    });
-    if let (Some(_), Some(file)) = (inline, file) {
-        report.error(file.line, "private_key_file beside private_key; keep one of them");
+fn is_ike(peer: &Peer) -> bool {
+    matches!(peer.keying, Keying::Ike(_))
+}
+
+fn private_key_in_use(options: &Options<'_, '_>, peers: &[Peer], report: &mut Report) {
+    let by_key = |peer: &Peer| match &peer.keying {
+        Keying::Ike(keys) => matches!(keys.authentication, Authentication::PublicKey { .. }),
+        Keying::Manual(_) => false,
+    };
+    // Without peers there is something else to say.
+    if peers.is_empty() || peers.iter().any(by_key) {
+        return;
     }
-    for (name, value) in [("private_key", inline), ("private_key_file", file)] {
-        if let Some(value) = value {
-            report.warning(value.line, format!("{name} is not used with keying 'manual'"));
+    for name in ["private_key", "private_key_file"] {
+        if let Some(value) = options.one(name) {
+            report.warning(value.line, format!("{name} is not used: no peer has a public_key"));
         }
     }
 }
 
-fn pool(options: &Options<'_, '_>, report: &mut Report) {
-    options.list("pool", report, value::network);
-    if let Some(value) = options.many("pool").next() {
-        let message = "pool needs keying 'ike', which hands its addresses out; remove it";
-        report.error(value.line, message);
-    }
-}
-
-fn ports(options: &Options<'_, '_>, report: &mut Report) -> (u16, u16) {
+fn ports(options: &Options<'_, '_>, peers: &[Peer], report: &mut Report) -> (u16, u16) {
     let port = options.get("port", report, value::port).unwrap_or(500);
     let nat_port = options.get("nat_port", report, value::port).unwrap_or(4500);
-    if let Some(given) = options.one("port") {
+    if let Some(given) =
+        options.one("port").filter(|_| !peers.is_empty() && !peers.iter().any(is_ike))
+    {
         report.warning(given.line, "port is IKE's and not used with keying 'manual'");
     }
     if port == nat_port {
@@ -211,21 +210,36 @@ fn ports(options: &Options<'_, '_>, report: &mut Report) -> (u16, u16) {
     (port, nat_port)
 }
 
-fn addresses(options: &Options<'_, '_>, report: &mut Report) -> Vec<IpCidr> {
+/// The addresses, and whether others are asked for.
+fn addresses(
+    options: &Options<'_, '_>,
+    peers: &[Peer],
+    report: &mut Report,
+) -> (Vec<IpCidr>, bool) {
+    let mut automatic = options.many("addresses").filter(|value| value.text == "auto");
+    let first = automatic.next();
+    let asked = |peer: &Peer| is_ike(peer) && peer.endpoint.is_some();
+    if let Some(value) = first.filter(|_| !peers.is_empty() && !peers.iter().any(asked)) {
+        let message = "addresses 'auto' asks a peer, and none has an endpoint_host and keying \
+                       'ike'; write the address";
+        report.error(value.line, message);
+    }
+    if let Some(value) = automatic.next() {
+        report.error(value.line, "addresses 'auto' is listed twice; remove one");
+    }
     let addresses = options.list("addresses", report, |text| match text {
-        "auto" => {
-            Err("needs keying 'ike', which asks the peer for an address; write the address"
-                .to_owned())
-        }
-        _ => value::host_address(text),
+        "auto" => Ok(None),
+        _ => value::host_address(text).map(Some),
     });
+    let addresses: Vec<(IpCidr, usize)> =
+        addresses.into_iter().filter_map(|(address, line)| Some((address?, line))).collect();
     for (position, (address, line)) in addresses.iter().enumerate() {
         let earlier = addresses.iter().take(position);
         if earlier.into_iter().any(|(other, _)| other.address() == address.address()) {
             report.error(*line, format!("addresses '{address}' is listed twice; remove one"));
         }
     }
-    addresses.into_iter().map(|(address, _)| address).collect()
+    (addresses.into_iter().map(|(address, _)| address).collect(), first.is_some())
 }
 
 fn mtu(

@@ -10,8 +10,10 @@ use super::diagnostic::Report;
 use super::model::ManualKeys;
 use super::options::Options;
 use super::value;
+use crate::keys;
 
 /// Where the parts stand that no other peer may have as well.
+#[derive(Default)]
 pub(super) struct Lines {
     pub(super) spi_in: usize,
     pub(super) key_in: usize,
@@ -19,10 +21,11 @@ pub(super) struct Lines {
 }
 
 /// Options of IKE: with manual keys nothing would look at them, and some promise security.
-const IKE_ONLY: [(&str, &str); 8] = [
+const IKE_ONLY: [(&str, &str); 9] = [
     ("public_key", "authenticates nobody with keying 'manual'; remove it"),
     ("preshared_key", "authenticates nobody with keying 'manual'; remove it"),
     ("preshared_key_file", "authenticates nobody with keying 'manual'; remove it"),
+    ("preshared_key_weak", "accepts nothing with keying 'manual'; remove it"),
     ("ppk_id", "protects nothing with keying 'manual'; remove it"),
     ("ppk_required", "protects nothing with keying 'manual'; remove it"),
     ("local_id", "is not sent with keying 'manual'; remove it"),
@@ -93,20 +96,7 @@ fn replay_window(text: &str) -> Result<u32, String> {
 
 /// Key and salt in hex digits, with or without `0x`, of the length that `cipher` needs.
 fn key(text: &str, cipher: Option<Cipher>) -> Result<Zeroizing<Vec<u8>>, String> {
-    let digits = text.strip_prefix("0x").unwrap_or(text);
-    let mut key = Zeroizing::new(Vec::with_capacity(digits.len() / 2));
-    let mut pairs = digits.as_bytes().chunks_exact(2);
-    for pair in &mut pairs {
-        let byte = match pair {
-            [high, low] => nibble(*high).zip(nibble(*low)),
-            _ => None,
-        };
-        let (high, low) = byte.ok_or("has a character that is not a hex digit; use 0-9 and a-f")?;
-        key.push(high << 4 | low);
-    }
-    if !pairs.remainder().is_empty() {
-        return Err("has an odd number of hex digits; write two for each byte".to_owned());
-    }
+    let key = keys::bytes_of_hex(text.strip_prefix("0x").unwrap_or(text))?;
     match cipher {
         Some(cipher) if key.len() != cipher.keymat_len() => Err(format!(
             "has {} bytes; {} needs {}: {} of key and {SALT_LEN} of salt, {} hex digits",
@@ -117,14 +107,5 @@ fn key(text: &str, cipher: Option<Cipher>) -> Result<Zeroizing<Vec<u8>>, String>
             cipher.keymat_len() * 2
         )),
         _ => Ok(key),
-    }
-}
-
-fn nibble(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
     }
 }

@@ -1,19 +1,22 @@
 //! Configuration: from UCI text to checked types.
 //!
 //! [`uci`] reads the grammar; `options` finds the options of a section; `value` reads their
-//! values; `interface`, `peer` and `manual` read the three kinds of settings; `check` looks at
-//! what concerns several peers at once, `connected` at what concerns the machine's own networks. The result is [`model`]. Nothing here talks to the
-//! kernel: what needs to know the machine's addresses or routes is checked when the interface
-//! comes up.
+//! values; `interface` and `peer` read the two kinds of sections, `ike` and `manual` the keys of
+//! peers; `pool` gives addresses to peers; `check` looks at what concerns several peers at once,
+//! `connected` at what concerns the machine's own networks. The result is [`model`]. Nothing here
+//! talks to the kernel: what needs to know the machine's addresses or routes is checked when the
+//! interface comes up.
 
 mod check;
 mod connected;
 mod diagnostic;
+mod ike;
 mod interface;
 mod manual;
 pub mod model;
 mod options;
 mod peer;
+mod pool;
 mod prefix;
 pub mod uci;
 mod value;
@@ -149,7 +152,7 @@ fn read(path: &Path) -> Result<(Zeroizing<Vec<u8>>, u32), String> {
     Ok((bytes, mode))
 }
 
-/// Checks `text`; `file_name` is what the diagnostics call it. Reads a `private_key_file` that the
+/// Checks `text`; `file_name` is what the diagnostics call it. Reads the files of keys that the
 /// text names.
 ///
 /// # Errors

@@ -4,6 +4,8 @@ use core::net::IpAddr;
 use std::path::PathBuf;
 
 use simplevpn_core::crypto::Cipher;
+use simplevpn_core::crypto::sign::PublicKey;
+use simplevpn_core::ike::identity::Identity;
 use smoltcp::wire::IpCidr;
 use zeroize::Zeroizing;
 
@@ -13,13 +15,17 @@ use zeroize::Zeroizing;
 pub struct Interface {
     /// Name of the interface, and of its TUN device.
     pub name: String,
+    /// The seed of our Ed25519 key (RFC 8032 §5.1.5), with which peers authenticate us.
+    pub private_key: Option<Secret>,
     /// Addresses of the TUN device, with host bits.
     pub addresses: Vec<IpCidr>,
+    /// Whether peers with an endpoint are asked for addresses as well (RFC 7296 §2.19).
+    pub virtual_addresses: bool,
     /// MTU of the TUN device in bytes; `None` is `auto`, from the path.
     pub mtu: Option<u16>,
     /// UDP port of IKE.
     pub port: u16,
-    /// UDP port of UDP-encapsulated ESP (RFC 3948).
+    /// UDP port of UDP-encapsulated ESP and of IKE beside it (RFC 3948).
     pub nat_port: u16,
     /// How packets are led into the TUN device.
     pub steering: Steering,
@@ -71,7 +77,8 @@ pub struct Peer {
     pub description: Option<String>,
     /// Where the peer is reached; `None`: this side only answers.
     pub endpoint: Option<Endpoint>,
-    /// The remote traffic selectors, in wire space.
+    /// The remote traffic selectors, in wire space. Of a peer that lists none they are the
+    /// addresses that it gets from the interface's `pool`.
     pub allowed_ips: Vec<IpCidr>,
     /// Our traffic selectors, at most four; empty is any.
     pub local_ips: Vec<IpCidr>,
@@ -124,8 +131,70 @@ pub enum Encap {
 /// `option keying`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Keying {
+    /// Keys negotiated by IKEv2 (RFC 7296).
+    Ike(Box<IkeKeys>),
     /// Keys written down in the configuration: labs, and interop with `ip xfrm`.
     Manual(ManualKeys),
+}
+
+/// How a peer and we recognise each other, and who calls whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IkeKeys {
+    /// What we call ourselves; `None`: by our address.
+    pub local_id: Option<Identity>,
+    /// What the peer calls itself; `None`: by its address.
+    pub remote_id: Option<Identity>,
+    /// What proves both.
+    pub authentication: Authentication,
+    /// When we call.
+    pub start: Start,
+}
+
+/// What proves identities.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Authentication {
+    /// Ed25519 keys: the interface's, and this one of the peer.
+    PublicKey {
+        /// The peer's.
+        key: Box<PublicKey>,
+        /// A secret that is mixed into the keys (RFC 8784).
+        ppk: Option<Ppk>,
+    },
+    /// A secret that both ends know.
+    PresharedKey(Secret),
+}
+
+/// A postquantum preshared key (RFC 8784).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ppk {
+    /// Its name, which both ends give it.
+    pub id: String,
+    /// The secret.
+    pub key: Secret,
+    /// Whether there is no connection without it.
+    pub required: bool,
+}
+
+/// `option start`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At once, and again after a loss.
+    Auto,
+    /// When there is traffic.
+    Traffic,
+    /// Never: the peer calls.
+    None,
+}
+
+/// A secret of any length; wiped when dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub Zeroizing<Vec<u8>>);
+
+impl core::fmt::Debug for Secret {
+    /// Nothing of it.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Secret(..)")
+    }
 }
 
 /// Both SAs of a manually keyed peer.

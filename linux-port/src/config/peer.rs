@@ -5,6 +5,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use smoltcp::wire::IpCidr;
 
 use super::diagnostic::Report;
+use super::ike::{self, Own};
 use super::manual;
 use super::model::{Encap, Endpoint, Keying, Peer};
 use super::options::{Known, Options, Value};
@@ -17,6 +18,7 @@ const KNOWN: Known = Known {
         "public_key",
         "preshared_key",
         "preshared_key_file",
+        "preshared_key_weak",
         "endpoint_host",
         "endpoint_port",
         "endpoint_nat_port",
@@ -49,14 +51,24 @@ const KNOWN: Known = Known {
 /// Most traffic selectors of our own in one peer.
 const MAX_LOCAL_IPS: usize = 4;
 
+/// What peers have to know of their interface.
+pub(super) struct Around {
+    /// Our key.
+    pub(super) own: Own,
+    /// Whether peers can get an address from a pool.
+    pub(super) has_pool: bool,
+}
+
 /// Where the parts of a peer stand that are compared with other peers.
 pub(super) struct Lines {
+    /// Line of the section.
+    pub(super) section: usize,
     /// Lines of `allowed_ips`, in the same order.
     pub(super) allowed_ips: Vec<usize>,
     pub(super) endpoint: usize,
-    pub(super) spi_in: usize,
-    pub(super) key_in: usize,
-    pub(super) key_out: usize,
+    /// Line of what the peer is recognised by.
+    pub(super) identity: usize,
+    pub(super) manual: manual::Lines,
 }
 
 /// What became of a section.
@@ -68,7 +80,12 @@ pub(super) enum Outcome {
 }
 
 /// Reads the section, the `position`th of its interface.
-pub(super) fn read(section: &Section<'_>, position: usize, report: &mut Report) -> Outcome {
+pub(super) fn read(
+    section: &Section<'_>,
+    position: usize,
+    around: &Around,
+    report: &mut Report,
+) -> Outcome {
     let off = |entry: &super::uci::Entry<'_>| {
         *entry.name == *"disabled" && value::boolean(&entry.value) == Ok(true)
     };
@@ -77,8 +94,10 @@ pub(super) fn read(section: &Section<'_>, position: usize, report: &mut Report) 
     }
     let options = Options::new(section, &KNOWN, report);
     options.get("disabled", report, value::boolean);
-    let (endpoint, endpoint_line) = endpoint(&options, report);
-    let allowed_ips = allowed_ips(&options, report);
+    let keying = keying(&options, &around.own, report);
+    let manual = options.one("keying").is_some_and(|keying| keying.text == "manual");
+    let (endpoint, endpoint_line) = endpoint(&options, manual, report);
+    let allowed_ips = allowed_ips(&options, around.has_pool && !manual, report);
     let local_ips = local_ips(&options, &allowed_ips, report);
     let (offset, offset6) = offsets(&options, &allowed_ips, report);
     let route_allowed_ips =
@@ -88,7 +107,7 @@ pub(super) fn read(section: &Section<'_>, position: usize, report: &mut Report) 
         .get("persistent_keepalive", report, |text| value::within(text, 0..=65535))
         .and_then(|seconds| u16::try_from(seconds).ok())
         .filter(|seconds| *seconds != 0);
-    let Some((keys, key_lines)) = keying(&options, report) else { return Outcome::Enabled(None) };
+    let Some((keying, identity, manual)) = keying else { return Outcome::Enabled(None) };
     let (allowed_ips, lines) = allowed_ips.into_iter().unzip();
     let peer = Peer {
         name: section.name.as_deref().map_or_else(|| format!("peer{position}"), str::to_owned),
@@ -101,19 +120,23 @@ pub(super) fn read(section: &Section<'_>, position: usize, report: &mut Report) 
         persistent_keepalive,
         offset,
         offset6,
-        keying: Keying::Manual(keys),
+        keying,
     };
     let lines = Lines {
+        section: section.line,
         allowed_ips: lines,
         endpoint: endpoint_line.unwrap_or(section.line),
-        spi_in: key_lines.spi_in,
-        key_in: key_lines.key_in,
-        key_out: key_lines.key_out,
+        identity,
+        manual,
     };
     Outcome::Enabled(Some(Box::new((peer, lines))))
 }
 
-fn endpoint(options: &Options<'_, '_>, report: &mut Report) -> (Option<Endpoint>, Option<usize>) {
+fn endpoint(
+    options: &Options<'_, '_>,
+    manual: bool,
+    report: &mut Report,
+) -> (Option<Endpoint>, Option<usize>) {
     let line = options.one("endpoint_host").map(|value| value.line);
     let host = options.get("endpoint_host", report, value::host);
     let port = options.get("endpoint_port", report, value::port);
@@ -124,7 +147,7 @@ fn endpoint(options: &Options<'_, '_>, report: &mut Report) -> (Option<Endpoint>
             report.error(value.line, message);
         }
     }
-    if let Some(value) = options.one("endpoint_port").filter(|_| line.is_some()) {
+    if let Some(value) = options.one("endpoint_port").filter(|_| line.is_some() && manual) {
         report.warning(value.line, "endpoint_port is IKE's and not used with keying 'manual'");
     }
     let endpoint = host.map(|host| Endpoint {
@@ -135,8 +158,12 @@ fn endpoint(options: &Options<'_, '_>, report: &mut Report) -> (Option<Endpoint>
     (endpoint, line)
 }
 
-fn allowed_ips(options: &Options<'_, '_>, report: &mut Report) -> Vec<(IpCidr, usize)> {
-    if options.many("allowed_ips").next().is_none() {
+fn allowed_ips(
+    options: &Options<'_, '_>,
+    has_pool: bool,
+    report: &mut Report,
+) -> Vec<(IpCidr, usize)> {
+    if options.many("allowed_ips").next().is_none() && !has_pool {
         let message = "peer without allowed_ips; list the prefixes behind it, or '0.0.0.0/0' and \
                        '::/0' for everything";
         report.error(options.line(), message);
@@ -264,27 +291,22 @@ fn encap(options: &Options<'_, '_>, report: &mut Report) -> Encap {
     encap.unwrap_or(Encap::Auto)
 }
 
+/// The keys, where that stands which the peer is recognised by, and where those keys stand that no
+/// other peer may have.
 fn keying(
     options: &Options<'_, '_>,
+    own: &Own,
     report: &mut Report,
-) -> Option<(super::model::ManualKeys, manual::Lines)> {
-    let right = "write option keying 'manual' with spi_in, spi_out, key_in and key_out";
-    let Some(keying) = options.one("keying") else {
-        let message =
-            format!("peer without keying, and its default 'ike' is not available yet; {right}");
-        report.error(options.line(), message);
-        return None;
+) -> Option<(Keying, usize, manual::Lines)> {
+    let choices = [("ike", true), ("manual", false)];
+    let ike = match options.one("keying") {
+        None => true,
+        Some(_) => options.get("keying", report, |text| value::choice(text, &choices))?,
     };
-    match keying.text {
-        "manual" => manual::read(options, report),
-        "ike" => {
-            report.error(keying.line, format!("keying 'ike' is not available yet; {right}"));
-            None
-        }
-        other => {
-            let message = format!("keying {} is not known; {right}", value::shown(other));
-            report.error(keying.line, message);
-            None
-        }
+    if ike {
+        let (keys, line) = ike::read(options, own, report)?;
+        return Some((Keying::Ike(Box::new(keys)), line, manual::Lines::default()));
     }
+    let (keys, lines) = manual::read(options, report)?;
+    Some((Keying::Manual(keys), 0, lines))
 }

@@ -39,7 +39,7 @@ pub(super) fn moved(prefix: IpCidr, offset: u128) -> IpCidr {
 }
 
 /// `prefix` with another address of its family, of which IPv4 takes the low 32 bits.
-fn with_address(prefix: IpCidr, address: u128) -> IpCidr {
+pub(super) fn with_address(prefix: IpCidr, address: u128) -> IpCidr {
     let len = prefix.prefix_len();
     match prefix {
         IpCidr::Ipv4(_) => IpCidr::new(IpAddress::Ipv4((address as u32).into()), len),

@@ -4,17 +4,21 @@
 //! a socket takes no more, TUN is not read, so that its queue is the buffer. Wire to TUN: a batch
 //! is received, each packet is opened where it lies and written. Neither allocates memory.
 
+use core::net::SocketAddr;
 use core::time::Duration;
 
 use simplevpn_core::fragment::Fragments;
 use simplevpn_core::icmp::{RateLimit, answer_too_big};
-use simplevpn_core::{Discard, HEADROOM, Instant, PacketBuf, Sealed};
+use simplevpn_core::ike::IkePath;
+use simplevpn_core::wire::natt::NON_ESP_MARKER;
+use simplevpn_core::{Discard, HEADROOM, Instant, PacketBuf, Path, Sealed, Transmit};
 
+use super::ike::Inbox;
 use super::outer::{Outer, Which};
 use super::peers::HeapTunnel;
-use crate::batch::{MAX_PACKET, ReceiveBatch, Slots};
+use crate::batch::{Datagram, MAX_PACKET, ReceiveBatch, Slots};
 use crate::esp_socket;
-use crate::outer_socket::Arrival;
+use crate::outer_socket::{Arrival, Family};
 use crate::tun::{TunDevice, VnetHeader};
 use crate::udp_socket::{self, Encapsulated};
 
@@ -28,8 +32,10 @@ const QUIET: Duration = Duration::from_secs(60);
 pub(super) struct Counters {
     /// The host did not take an opened packet.
     pub(super) tun_refused: u64,
-    /// IKE messages: nobody serves them, keys are manual.
+    /// IKE messages where all keys are manual.
     pub(super) no_ike: u64,
+    /// IKE messages that came faster than they were processed, or that no socket took.
+    pub(super) ike_overflow: u64,
     /// Datagrams that are no ESP packet.
     pub(super) malformed: u64,
 }
@@ -39,6 +45,8 @@ pub(super) struct DataPath {
     pub(super) tun: TunDevice,
     pub(super) outer: Outer,
     pub(super) counters: Counters,
+    /// IKE messages that have come; `None` if nobody wants them.
+    pub(super) inbox: Option<Inbox>,
     slots: Slots,
     /// Slots that hold packets on their way to the wire.
     used: usize,
@@ -55,6 +63,7 @@ impl DataPath {
     /// With as many slots as the sockets' queues have room for.
     pub(super) fn new(name: &str, tun: TunDevice, outer: Outer) -> DataPath {
         DataPath {
+            inbox: None,
             name: name.to_owned(),
             told: None,
             tun,
@@ -212,12 +221,15 @@ impl DataPath {
         });
         for index in 0..received {
             let Some(datagram) = batch.get(index) else { break };
-            let arrived = if which.is_udp() {
+            let arrived = if which.is_ike() {
+                self.keep_message(&datagram, port, false);
+                continue;
+            } else if which.is_udp() {
                 match udp_socket::arrival(datagram, port) {
                     Encapsulated::Esp(arrival) => Ok(arrival),
                     Encapsulated::Keepalive => continue,
-                    Encapsulated::Ike(_) => {
-                        self.counters.no_ike += 1;
+                    Encapsulated::Ike(datagram) => {
+                        self.keep_message(&datagram, port, true);
                         continue;
                     }
                     Encapsulated::Malformed => Err(Discard::Malformed),
@@ -231,6 +243,40 @@ impl DataPath {
             }
         }
         received == batch.capacity()
+    }
+
+    /// Keeps an IKE message for those who understand it.
+    fn keep_message(&mut self, datagram: &Datagram<'_>, port: u16, natt: bool) {
+        let Datagram { from, local, packet, .. } = datagram;
+        let local = local.unwrap_or_else(|| Family::of(from.ip()).unspecified(0).ip());
+        let path = IkePath { local: SocketAddr::new(local, port), remote: *from, natt };
+        match &mut self.inbox {
+            None => self.counters.no_ike += 1,
+            Some(inbox) => {
+                if !inbox.push(path, packet.as_slice()) {
+                    self.counters.ike_overflow += 1;
+                }
+            }
+        }
+    }
+
+    /// Sends an IKE message. It is lost when packets wait, and will be sent again.
+    pub(super) fn send_message(&mut self, path: &IkePath, message: &[u8], now: Instant) {
+        let marker: &[u8] = if path.natt { &NON_ESP_MARKER } else { &[] };
+        let len = marker.len() + message.len();
+        let slot = self.slots.get_mut(self.used).unwrap_or_default();
+        let Some(room) = slot.get_mut(HEADROOM..).and_then(|room| room.get_mut(..len)) else {
+            self.counters.ike_overflow += 1;
+            return;
+        };
+        let bytes = marker.iter().chain(message);
+        room.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        let udp = Path::Udp { local: path.local, remote: path.remote };
+        let transmit = Transmit { path: udp, traffic_class: 0, len, oversize: false };
+        let which = Which::of_ike(path.remote.ip(), path.natt);
+        self.outer.queue_on(which, &transmit, self.used, HEADROOM);
+        self.used += 1;
+        self.send(now);
     }
 
     fn open(&mut self, tunnel: &mut HeapTunnel, arrival: Arrival<'_>, now: Instant) {

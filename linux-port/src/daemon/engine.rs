@@ -10,10 +10,11 @@ use simplevpn_core::{Discards, Event, Instant, Path, PeerId};
 
 use self::path_mtu::LinkMtus;
 use super::data_path::DataPath;
+use super::ike::{self, Control, Inbox};
 use super::outer::Outer;
 use super::peers::Peers;
 use super::surroundings::{Surroundings, first_mtu};
-use crate::config::model::{Encap, Host, Interface, Peer};
+use crate::config::model::{Encap, Host, Interface, Keying, Peer};
 use crate::netifd::Announcer;
 use crate::netlink::Netlink;
 use crate::netlink::firewall::FirewallMonitor;
@@ -45,17 +46,20 @@ pub(super) struct Engine {
     pub(super) mtu: u16,
     /// What the tunnels of earlier configurations have dropped.
     pub(super) earlier: Discards,
-    state: SequenceState,
-    netlink: Netlink,
+    /// `None` without manual keys.
+    state: Option<SequenceState>,
+    pub(super) netlink: Netlink,
     /// Index of the TUN device.
     device: u32,
     link_mtus: LinkMtus,
     ticked: Instant,
-    changed: Changed,
+    pub(super) changed: Changed,
     /// The last trouble with the surroundings, told once.
     trouble: Option<Trouble>,
     /// Tells netifd, if that has started the daemon.
-    netifd: Option<Announcer>,
+    pub(super) netifd: Option<Announcer>,
+    /// `None` where all keys are manual.
+    pub(super) ike: Option<Control>,
     /// Names that cannot be resolved, and why, told once.
     unresolved: SortedMap<String, &'static str>,
 }
@@ -82,8 +86,10 @@ impl From<steering::Error> for Trouble {
 
 /// What the surroundings have to be told at the next tick.
 #[derive(Debug, Clone, Copy, Default)]
-struct Changed {
-    endpoints: bool,
+pub(super) struct Changed {
+    pub(super) endpoints: bool,
+    /// Those of the TUN device.
+    pub(super) addresses: bool,
     mtu: bool,
     network: bool,
     /// Links or routes: the ways to the peers may be others.
@@ -112,8 +118,12 @@ impl Engine {
         };
         let Surroundings { tun, netlink, device, resolver, monitor, firewall } = around;
         let now = clock::now();
+        let mut data = DataPath::new(&interface.name, tun, outer);
+        let ike = ike::is_used(&interface).then(|| Control::new(&interface));
+        data.inbox = ike.as_ref().map(|_| Inbox::new());
         let mut engine = Engine {
-            data: DataPath::new(&interface.name, tun, outer),
+            data,
+            ike,
             peers,
             steering,
             resolver,
@@ -134,7 +144,7 @@ impl Engine {
             interface,
         };
         engine.aim_all(now);
-        let installed = engine.apply_mtu();
+        let installed = engine.apply_ports().and_then(|()| engine.apply_mtu());
         let installed = installed.and_then(|()| Ok(engine.steering.install(device)?));
         if let Err(Trouble::Warning(error) | Trouble::Failure(error)) = installed {
             let name = engine.interface.name.clone();
@@ -150,15 +160,19 @@ impl Engine {
             engine.mtu,
             engine.peers.list.len()
         );
+        engine.call_peers(now);
         Ok(engine)
     }
 
     /// The device and its surroundings, and peers with sequence numbers; these last, so that none
     /// are lost when something else fails, however often.
-    fn gather(interface: &Interface) -> Result<(Surroundings, SequenceState, Peers), String> {
+    fn gather(
+        interface: &Interface,
+    ) -> Result<(Surroundings, Option<SequenceState>, Peers), String> {
         let around = Surroundings::open(interface, &control::run_dir())?;
-        let mut state = SequenceState::open(&interface.state_dir).map_err(text)?;
-        let (peers, claimed) = Peers::build(&interface.peers, Peers::none(), &mut state);
+        let mut state = None;
+        open_state(interface, &mut state)?;
+        let (peers, _, claimed) = Peers::build(&interface.peers, Peers::none(), true, &mut state);
         claimed.map_err(text)?;
         Ok((around, state, peers))
     }
@@ -169,26 +183,40 @@ impl Engine {
     /// # Errors
     /// A sentence that says what is wrong; what could be applied is applied.
     pub(super) fn reload(&mut self, interface: Interface, now: Instant) -> Result<(), String> {
-        if interface == self.interface && self.peers.list.iter().all(|peer| peer.pair.is_some()) {
+        let mut list = self.peers.list.iter();
+        if interface == self.interface
+            && list.all(|peer| peer.keys().is_none() || peer.pair.is_some())
+        {
             return Ok(());
         }
-        let fixed = |i: &Interface| (i.nat_port, i.fwmark, i.tunlink.clone(), i.state_dir.clone());
+        let fixed = |i: &Interface| {
+            let Interface { port, nat_port, fwmark, .. } = *i;
+            (port, nat_port, fwmark, i.tunlink.clone(), i.state_dir.clone())
+        };
         if fixed(&interface) != fixed(&self.interface) {
-            return Err("nat_port, fwmark, tunlink and state_dir change only with a restart; \
+            return Err(
+                "port, nat_port, fwmark, tunlink and state_dir change only with a restart; \
                         the configuration before stays in use"
+                    .into(),
+            );
+        }
+        if ike::is_used(&interface) && self.ike.is_none() {
+            return Err("keying 'ike' needs a restart, for its port; the configuration before \
+                        stays in use"
                 .into());
         }
+        open_state(&interface, &mut self.state)?;
         // First closed: what is protected from now on leaves in clear text no more.
-        let endpoints = self.endpoints();
-        let underlay =
-            Underlay { endpoints, ..underlay(&interface, self.mtu, self.netifd.is_some()) };
-        self.steering.update(&interface, underlay).map_err(text)?;
+        self.steer(&interface).map_err(text)?;
+        let same_identity = self.close_changed(&interface, now);
         let previous = core::mem::replace(&mut self.peers, Peers::none());
         self.earlier = self.earlier.merged(&previous.tunnel.discards());
         let before: Vec<Peer> = previous.list.iter().map(|peer| peer.config.clone()).collect();
-        let (peers, claimed) = Peers::build(&interface.peers, previous, &mut self.state);
+        let (peers, places, claimed) =
+            Peers::build(&interface.peers, previous, same_identity, &mut self.state);
         self.peers = peers;
         self.interface = interface;
+        self.adopt_connections(&places);
         for peer in &before {
             if let Some(name) = name_of(peer)
                 && !self.interface.peers.iter().any(|other| name_of(other) == Some(name))
@@ -211,6 +239,7 @@ impl Engine {
         self.settle();
         self.announce();
         log::info!("{}: reloaded; peers {}", self.interface.name, self.peers.list.len());
+        self.call_peers(now);
         claimed.map_err(text)
     }
 
@@ -219,9 +248,10 @@ impl Engine {
     /// # Errors
     /// A sentence about what could not be undone.
     pub(super) fn stop(mut self, open: bool) -> Result<(), String> {
+        self.close_connections(clock::now());
         self.peers.release(&mut self.state);
         let steering = if open { self.steering.remove() } else { self.steering.leave() };
-        let state = self.state.close();
+        let state = self.state.map_or(Ok(()), SequenceState::close);
         steering.map_err(text)?;
         state.map_err(text)?;
         log::info!("{}: down", self.interface.name);
@@ -233,10 +263,14 @@ impl Engine {
         while let Some(event) = self.peers.tunnel.poll_event() {
             match event {
                 Event::Moved(id, path) => self.moved(id, path),
-                Event::Exhausting(_) => {
+                Event::Exhausting(id) => {
                     self.peers.record(&mut self.state);
-                    self.state.tick(now);
+                    if let Some(state) = &mut self.state {
+                        state.tick(now);
+                    }
+                    self.renew_keys(id, now);
                 }
+                Event::Wanted(id) => self.want_call(id, now),
                 _ => {}
             }
         }
@@ -294,6 +328,7 @@ impl Engine {
                             self.aim_at_resolved(at);
                         }
                     }
+                    self.call_peers(now);
                 }
                 resolver::Event::Failed { name, reason } => {
                     if self.unresolved.get(&name) != Some(&reason) {
@@ -317,6 +352,7 @@ impl Engine {
         self.changed.ways |= changes.links || changes.routes;
         if changes.addresses || changes.routes {
             self.forget_local_addresses(changes.routes);
+            self.move_connections(now);
         }
         if changes.links {
             self.data.outer.follow_tunlink();
@@ -368,6 +404,7 @@ impl Engine {
             self.data.outer.deadline(),
             keepalive.filter(|_| self.data.is_ready()),
             self.resolver.poll_timeout(),
+            self.ike.as_ref().and_then(Control::deadline),
             self.netifd.as_ref().and_then(Announcer::deadline),
         ];
         timers.into_iter().flatten().min()
@@ -387,13 +424,18 @@ impl Engine {
             self.changed.network = true;
             self.settle();
         }
+        self.tick_ike(now);
         if now.saturating_since(self.ticked) < TICK {
             return;
         }
         self.ticked = now;
         self.peers.record(&mut self.state);
-        self.state.tick(now);
+        if let Some(state) = &mut self.state {
+            state.tick(now);
+        }
         self.peers.extend(&mut self.state);
+        self.call_peers(now);
+        self.look_for_silence(now);
         self.forget_old_mtus(now);
         self.look_for_lost(now);
         self.settle();
@@ -404,7 +446,8 @@ impl Engine {
     fn look_for_lost(&mut self, now: Instant) {
         for at in 0..self.peers.list.len() {
             let peer = &mut self.peers.list[at];
-            if !peer.has_moved() {
+            // IKE finds out by itself whether a peer is alive.
+            if !peer.has_moved() || peer.keys().is_none() {
                 continue;
             }
             let inbound = self.peers.tunnel.opener.peer(PeerId(at as u32));
@@ -427,6 +470,10 @@ impl Engine {
         let mut results = Vec::new();
         if changed.mtu {
             results.push(self.apply_mtu());
+        }
+        if changed.addresses {
+            let interface = self.interface.clone();
+            results.push(self.steer(&interface).map_err(Trouble::from));
         }
         if changed.endpoints {
             let endpoints = self.endpoints();
@@ -453,18 +500,43 @@ impl Engine {
         self.announce();
     }
 
+    /// Steers by this configuration, and by the addresses that peers have given us.
+    fn steer(&mut self, interface: &Interface) -> Result<(), steering::Error> {
+        let mut interface = interface.clone();
+        interface.addresses.extend(self.ike.iter().flat_map(Control::given));
+        let underlay = Underlay {
+            endpoints: self.endpoints(),
+            ports: self.data.outer.all_ports(),
+            ..underlay(&interface, self.mtu, self.netifd.is_some())
+        };
+        self.steering.update(&interface, underlay)
+    }
+
+    /// Tells steering of the ports that are not those of the configuration.
+    fn apply_ports(&mut self) -> Result<(), Trouble> {
+        let configured = underlay(&self.interface, self.mtu, false).ports;
+        if self.data.outer.all_ports().iter().all(|port| configured.contains(port)) {
+            return Ok(());
+        }
+        let interface = self.interface.clone();
+        Ok(self.steer(&interface)?)
+    }
+
     /// Tells netifd what is its part of the work.
     fn announce(&mut self) {
         let Some(netifd) = &mut self.netifd else { return };
         let (addresses, routes) = self.steering.delegated();
         let Interface { name, zone, .. } = &self.interface;
-        let message = crate::netifd::up(name, addresses, &routes, zone.as_deref());
+        let servers: Vec<IpAddr> = self.ike.iter().flat_map(|ike| ike.name_servers()).collect();
+        let message = crate::netifd::up(name, addresses, &routes, &servers, zone.as_deref());
         netifd.announce(message, clock::now());
     }
 
     fn endpoints(&self) -> Endpoints {
-        let named = self.peers.tunnel.sealer.peers().filter_map(|(id, peer)| {
-            Some((self.peers.list.get(id.index())?.config.name.clone(), peer.path()?.remote()))
+        let named = self.peers.tunnel.sealer.peers().filter_map(|(id, outbound)| {
+            let peer = self.peers.list.get(id.index())?;
+            let remote = outbound.path().map(Path::remote).or(peer.aimed)?;
+            Some((peer.config.name.clone(), remote))
         });
         named.collect()
     }
@@ -492,8 +564,11 @@ impl Engine {
     fn aim_at_resolved(&mut self, at: usize) {
         let Some(name) = name_of(&self.peers.list[at].config) else { return };
         let addresses = self.resolver.last(name);
-        let path = self.peers.tunnel.sealer.peer(PeerId(at as u32)).and_then(|peer| peer.path());
-        if path.is_some_and(|path| addresses.contains(&path.remote())) {
+        let id = PeerId(at as u32);
+        let path = self.peers.tunnel.sealer.peer(id).and_then(|peer| peer.path());
+        let aimed = self.peers.list[at].aimed.filter(|_| self.ike.is_some());
+        let towards = path.map(Path::remote).or(aimed);
+        if towards.is_some_and(|remote| addresses.contains(&remote)) {
             return;
         }
         // It has moved and its name has not: what it proved counts more.
@@ -512,6 +587,9 @@ impl Engine {
 
     fn aim_at(&mut self, at: usize, address: IpAddr) {
         let config = &self.peers.list[at].config;
+        if matches!(config.keying, Keying::Ike(_)) {
+            return self.aim_call(at, address);
+        }
         let port = config.endpoint.as_ref().map_or(self.interface.nat_port, |e| e.nat_port);
         let path = match config.encap {
             Encap::Udp => udp_path(SocketAddr::new(address, port), self.interface.nat_port),
@@ -545,8 +623,21 @@ fn name_of(peer: &Peer) -> Option<&str> {
     }
 }
 
+/// Opens the memory of sequence numbers, which only manual keys need.
+fn open_state(interface: &Interface, state: &mut Option<SequenceState>) -> Result<(), String> {
+    let manual = |peer: &Peer| matches!(peer.keying, Keying::Manual(_));
+    if state.is_none() && interface.peers.iter().any(manual) {
+        *state = Some(SequenceState::open(&interface.state_dir).map_err(text)?);
+    }
+    Ok(())
+}
+
 pub(super) fn underlay(interface: &Interface, mtu: u16, netifd: bool) -> Underlay {
-    let (ports, endpoints) = (vec![interface.nat_port], Endpoints::new());
+    let mut ports = vec![interface.nat_port];
+    if ike::is_used(interface) {
+        ports.insert(0, interface.port);
+    }
+    let endpoints = Endpoints::new();
     Underlay { ports, endpoints, mtu, delegated: netifd }
 }
 

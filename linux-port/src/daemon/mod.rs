@@ -7,6 +7,7 @@
 mod data_path;
 mod engine;
 mod guard;
+mod ike;
 mod outer;
 mod peers;
 mod report;
@@ -67,12 +68,14 @@ enum Source {
     Firewall,
 }
 
-const SOURCES: [Source; 9] = [
+const SOURCES: [Source; 11] = [
     Source::Tun,
     Source::Outer(Which::EspV4),
     Source::Outer(Which::EspV6),
     Source::Outer(Which::UdpV4),
     Source::Outer(Which::UdpV6),
+    Source::Outer(Which::IkeV4),
+    Source::Outer(Which::IkeV6),
     Source::Control,
     Source::Resolver,
     Source::Monitor,
@@ -212,9 +215,12 @@ fn load(settings: &Settings) -> Result<Vec<Interface>, Error> {
         }
         interface.tunlink = tunlink.clone().or(interface.tunlink.take());
     }
-    for (at, Interface { name, nat_port, .. }) in interfaces.iter().enumerate() {
+    for (at, interface) in interfaces.iter().enumerate() {
+        let Interface { name, nat_port, .. } = interface;
         let before = interfaces[..at].iter().find(|other| other.nat_port == *nat_port);
-        if let Some(Interface { name: other, .. }) = before {
+        if let Some(Interface { name: other, .. }) = before
+            && !ike::only_calls(interface)
+        {
             return Err(Error::Failure(format!(
                 "{}: {other} and {name} both have nat_port {nat_port}; give one of them another, \
                  and its peers the same as endpoint_nat_port",
@@ -357,9 +363,10 @@ impl Daemon {
                 if flags.contains(EpollFlags::EPOLLOUT) {
                     engine.data.send(now);
                 }
-                let port = engine.interface.nat_port;
+                let port = engine.data.outer.port(which).unwrap_or(0);
                 let tunnel = &mut engine.peers.tunnel;
                 engine.data.inbound(tunnel, which, port, &mut self.batch, now);
+                engine.handle_messages(now);
             }
             Source::Control => {
                 let down = control.serve(|request| {

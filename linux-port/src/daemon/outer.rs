@@ -1,19 +1,25 @@
-//! The outer sockets of one interface: raw ESP and UDP, IPv4 and IPv6, used as one.
+//! The outer sockets of one interface: raw ESP, ESP in UDP and IKE, IPv4 and IPv6, used as one.
 
+use core::net::IpAddr;
 use core::time::Duration;
+use std::io;
 use std::os::fd::AsFd;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use simplevpn_core::{Instant, Path, Transmit};
 
+use super::ike;
 use crate::batch::{Flush, Slots};
 use crate::config::model::Interface;
 use crate::outer_socket::{Family, OuterSocket};
 use crate::send_drops::{SendDrop, SendDrops};
-use crate::{esp_socket, udp_socket};
+
+use crate::{esp_socket, sorted, udp_socket};
 
 /// How long packets wait for a socket that takes none before they are dropped.
 const PATIENCE: Duration = Duration::from_millis(20);
+/// IKE messages that fit into the queues of their own sockets.
+const IKE_BATCH: usize = 8;
 
 /// Which of the sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,10 +28,14 @@ pub(super) enum Which {
     EspV6,
     UdpV4,
     UdpV6,
+    /// IKE alone, on port 500.
+    IkeV4,
+    IkeV6,
 }
 
 impl Which {
-    pub(super) const ALL: [Which; 4] = [Which::EspV4, Which::EspV6, Which::UdpV4, Which::UdpV6];
+    pub(super) const ALL: [Which; 6] =
+        [Which::EspV4, Which::EspV6, Which::UdpV4, Which::UdpV6, Which::IkeV4, Which::IkeV6];
 
     fn of(path: &Path) -> Which {
         match (path, Family::of(path.remote())) {
@@ -36,8 +46,29 @@ impl Which {
         }
     }
 
+    /// The socket for an IKE message to `remote`, from the port that it shares with ESP or not.
+    pub(super) fn of_ike(remote: IpAddr, natt: bool) -> Which {
+        match (natt, Family::of(remote)) {
+            (true, Family::V4) => Which::UdpV4,
+            (true, Family::V6) => Which::UdpV6,
+            (false, Family::V4) => Which::IkeV4,
+            (false, Family::V6) => Which::IkeV6,
+        }
+    }
+
+    fn family(self) -> Family {
+        match self {
+            Which::EspV4 | Which::UdpV4 | Which::IkeV4 => Family::V4,
+            Which::EspV6 | Which::UdpV6 | Which::IkeV6 => Family::V6,
+        }
+    }
+
     pub(super) fn is_udp(self) -> bool {
         matches!(self, Which::UdpV4 | Which::UdpV6)
+    }
+
+    pub(super) fn is_ike(self) -> bool {
+        matches!(self, Which::IkeV4 | Which::IkeV6)
     }
 }
 
@@ -50,7 +81,9 @@ struct Tunlink {
 
 /// The sockets; one that the kernel does not offer is missing.
 pub(super) struct Outer {
-    sockets: [Option<OuterSocket>; 4],
+    sockets: [Option<OuterSocket>; Which::ALL.len()],
+    /// The UDP ports of the sockets that have one.
+    ports: [Option<u16>; Which::ALL.len()],
     tunlink: Option<Tunlink>,
     /// Packets that fit into each queue.
     batch: usize,
@@ -60,34 +93,52 @@ pub(super) struct Outer {
 }
 
 impl Outer {
-    /// Opens the sockets of `interface`, whose queues hold `batch` packets.
+    /// Opens the sockets of `interface`, whose queues hold `batch` packets. One that only calls
+    /// others goes without the ports that another program has.
     ///
     /// # Errors
     /// A sentence that says what is wrong and what would help.
     pub(super) fn open(interface: &Interface, mark: u32, batch: usize) -> Result<Outer, String> {
-        let port = interface.nat_port;
-        let opened = Which::ALL.map(|which| {
-            let family = match which {
-                Which::EspV4 | Which::UdpV4 => Family::V4,
-                Which::EspV6 | Which::UdpV6 => Family::V6,
-            };
-            if which.is_udp() {
-                udp_socket::open(family, port, mark, batch).map_err(|error| {
-                    format!("cannot open UDP port {port}: {error}{}", busy(&error))
+        let (port, nat_port) = (interface.port, interface.nat_port);
+        let (ike, calls) = (ike::is_used(interface), ike::only_calls(interface));
+        let mut sockets = [const { None }; Which::ALL.len()];
+        for which in Which::ALL {
+            let family = which.family();
+            let opened = if which.is_ike() {
+                // Messages come one by one.
+                let open = || udp_socket::open(family, port, mark, IKE_BATCH);
+                let opened = if ike { open() } else { Ok(None) };
+                opened.or_else(|error| match calls && is_taken(&error) {
+                    true => Ok(None),
+                    false => Err(cannot_open("port", port, &error)),
                 })
+            } else if which.is_udp() {
+                let opened = udp_socket::open(family, nat_port, mark, batch);
+                let opened = opened.or_else(|error| match calls && is_taken(&error) {
+                    true => udp_socket::open(family, 0, mark, batch),
+                    false => Err(error),
+                });
+                opened.map_err(|error| cannot_open("nat_port", nat_port, &error))
             } else {
                 esp_socket::open(family, mark, batch)
                     .map_err(|error| format!("cannot open a socket for ESP: {error}"))
+            };
+            if let Some(socket) = sockets.get_mut(which as usize) {
+                *socket = opened?;
             }
-        });
-        let mut sockets = [const { None }; 4];
-        for (socket, opened) in sockets.iter_mut().zip(opened) {
-            *socket = opened?;
+        }
+        let udp = Which::ALL.map(|which| which.is_udp() || which.is_ike());
+        let mut ports = [None; Which::ALL.len()];
+        for ((port, socket), udp) in ports.iter_mut().zip(&sockets).zip(udp) {
+            *port = match socket.as_ref().filter(|_| udp).map(udp_socket::local_port) {
+                Some(port) => Some(port.map_err(|error| error.to_string())?),
+                None => None,
+            };
         }
         let tunlink = interface.tunlink.as_ref();
         let tunlink = tunlink.map(|device| Tunlink { device: device.clone(), bound: true });
         let drops = SendDrops::of(&interface.name);
-        let mut outer = Outer { sockets, tunlink, batch, blocked: None, drops };
+        let mut outer = Outer { sockets, ports, tunlink, batch, blocked: None, drops };
         outer.follow_tunlink();
         Ok(outer)
     }
@@ -109,6 +160,16 @@ impl Outer {
         *bound = result.is_ok();
     }
 
+    /// The UDP port that a socket has; `None` without it.
+    pub(super) fn port(&self, which: Which) -> Option<u16> {
+        self.ports.get(which as usize).copied().flatten()
+    }
+
+    /// All UDP ports that the sockets have.
+    pub(super) fn all_ports(&self) -> Vec<u16> {
+        sorted::set(self.ports.iter().copied().flatten())
+    }
+
     /// How many packets fit into each queue.
     pub(super) fn batch(&self) -> usize {
         self.batch
@@ -120,10 +181,21 @@ impl Outer {
 
     /// Lets a sealed packet wait for [`Outer::flush`]; without room or socket it is dropped.
     pub(super) fn queue(&mut self, transmit: &Transmit, slot: usize, start: usize) {
+        self.queue_on(Which::of(&transmit.path), transmit, slot, start);
+    }
+
+    /// As [`Outer::queue`], through this socket.
+    pub(super) fn queue_on(
+        &mut self,
+        which: Which,
+        transmit: &Transmit,
+        slot: usize,
+        start: usize,
+    ) {
         if self.tunlink.as_ref().is_some_and(|tunlink| !tunlink.bound) {
             return self.drops.count(SendDrop::Unreachable, 1);
         }
-        match self.sockets.get_mut(Which::of(&transmit.path) as usize) {
+        match self.sockets.get_mut(which as usize) {
             Some(Some(socket)) => {
                 if !socket.queue(transmit, slot, start) {
                     self.drops.count(SendDrop::QueueFull, 1);
@@ -173,15 +245,21 @@ impl Outer {
     }
 }
 
-fn busy(error: &std::io::Error) -> &'static str {
-    match error.raw_os_error() {
+/// Whether another program has the port.
+fn is_taken(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EADDRINUSE)
+}
+
+fn cannot_open(option: &str, port: u16, error: &io::Error) -> String {
+    let advice = match error.raw_os_error() {
         Some(libc::EADDRINUSE) => {
-            "; another program (another IPsec daemon?) has it: stop that, or set nat_port"
+            "; another program (another IPsec daemon?) has it: stop that, or set "
         }
         Some(libc::EACCES) => {
             "; a port below 1024 takes the privilege CAP_NET_BIND_SERVICE, which a running daemon \
-             has given up: start it anew"
+             has given up: start it anew, or set another "
         }
-        _ => "",
-    }
+        _ => return format!("cannot open UDP port {port}: {error}"),
+    };
+    format!("cannot open UDP port {port}: {error}{advice}{option}")
 }

@@ -1,15 +1,18 @@
 //! From configured peers to a tunnel with policies and SAs: at start, and anew at each reload.
 //!
 //! A reload builds a second tunnel of the right size and moves over what did not change: a peer
-//! whose keys are the same keeps its SAs, its path and its counters. Manual keying only.
+//! whose keys are the same keeps its SAs, its path and its counters. Manual SAs are installed here,
+//! negotiated ones by IKE.
 
 use simplevpn_core::crypto::{self, Aes128Gcm16, Aes256Gcm16, SALT_LEN, Salt};
 use simplevpn_core::esp::{OutboundSequence, ReplayWindow, window_storage};
 use simplevpn_core::sad::{InboundSa, OutboundSa, Sad};
+use simplevpn_core::spd::SpdError;
 use simplevpn_core::{
     InboundPeer, Instant, Offset, Opener, OutboundPeer, Path, PeerId, Sealer, Selectors, Spd,
     Tunnel,
 };
+use smoltcp::wire::IpCidr;
 
 use crate::config::host_prefix;
 use crate::config::model::{Keying, ManualKeys, Peer};
@@ -17,7 +20,7 @@ use crate::sequence_state::{BLOCK, Claimed, PairId, SequenceState, StateError};
 use crate::sorted::SortedMap;
 
 /// The AEADs as the daemon stores them, so that a hub's thousands of SAs stay small.
-type Suite = crypto::Suite<Box<Aes128Gcm16>, Box<Aes256Gcm16>>;
+pub(super) type Suite = crypto::Suite<Box<Aes128Gcm16>, Box<Aes256Gcm16>>;
 
 /// A tunnel whose storage is on the heap.
 pub(super) type HeapTunnel = Tunnel<'static, Suite>;
@@ -36,12 +39,29 @@ pub(super) struct PeerState {
     pub(super) aimed: Option<core::net::IpAddr>,
     /// The path on which it was heard since then.
     pub(super) heard: Option<Path>,
+    /// The SPIs of its inbound SAs that IKE has installed.
+    pub(super) spis: Vec<u32>,
+    /// Whether IKE has led its packets elsewhere, which the surroundings do not know yet.
+    pub(super) redirected: bool,
+    /// The prefixes of its policies at present, in host space.
+    policies: Vec<IpCidr>,
+    /// Our selectors at present.
+    local: Selectors,
 }
 
 impl PeerState {
     fn new(config: &Peer) -> PeerState {
-        let config = config.clone();
-        PeerState { config, pair: None, mtu_learned: None, aimed: None, heard: None }
+        PeerState {
+            config: config.clone(),
+            pair: None,
+            mtu_learned: None,
+            aimed: None,
+            heard: None,
+            spis: Vec::new(),
+            redirected: false,
+            policies: policies(config),
+            local: policy(config).1,
+        }
     }
 
     /// Whether it was heard elsewhere than where it was looked for.
@@ -49,9 +69,40 @@ impl PeerState {
         self.heard.is_some_and(|path| self.aimed.is_some_and(|aimed| aimed != path.remote()))
     }
 
-    pub(super) fn keys(&self) -> &ManualKeys {
-        let Keying::Manual(keys) = &self.config.keying;
-        keys
+    /// Its keys, if they are manual.
+    pub(super) fn keys(&self) -> Option<&ManualKeys> {
+        manual(&self.config)
+    }
+}
+
+/// By what a peer is found again in another configuration: its manual SPI, or its name.
+type Known = (u32, String);
+
+fn known_by(peer: &Peer) -> Known {
+    match manual(peer) {
+        Some(keys) => (keys.spi_in, String::new()),
+        None => (0, peer.name.clone()),
+    }
+}
+
+/// Whether the SAs of a peer serve this one of another configuration.
+pub(super) fn is_same(before: &Peer, after: &Peer) -> bool {
+    known_by(before) == known_by(after) && same_sas(before, after)
+}
+
+fn same_sas(before: &Peer, after: &Peer) -> bool {
+    let of_sas = |peer: &Peer| {
+        let Peer { offset, offset6, encap, .. } = *peer;
+        let Peer { endpoint, allowed_ips, local_ips, .. } = peer.clone();
+        (offset, offset6, encap, endpoint, allowed_ips, local_ips)
+    };
+    before.keying == after.keying && (manual(after).is_some() || of_sas(before) == of_sas(after))
+}
+
+fn manual(peer: &Peer) -> Option<&ManualKeys> {
+    match &peer.keying {
+        Keying::Manual(keys) => Some(keys),
+        Keying::Ike(_) => None,
     }
 }
 
@@ -62,8 +113,9 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    /// Builds the tunnel for `configs`. What `previous` has in common with it moves over; the
-    /// sequence numbers of the rest are given back, and those of new peers claimed.
+    /// Builds the tunnel for `configs`. What `previous` has in common with it moves over, of
+    /// negotiated SAs only with `same_identity`; the sequence numbers of the rest are given back,
+    /// and those of new peers claimed. Also returns the place that each peer had before.
     ///
     /// # Errors
     /// When a new peer gets no sequence numbers. All new peers then lack SAs: nothing is sent to
@@ -71,29 +123,34 @@ impl Peers {
     pub(super) fn build(
         configs: &[Peer],
         mut previous: Peers,
-        state: &mut SequenceState,
-    ) -> (Peers, Result<(), StateError>) {
+        same_identity: bool,
+        state: &mut Option<SequenceState>,
+    ) -> (Peers, Vec<Option<usize>>, Result<(), StateError>) {
         let mut peers = Peers { tunnel: tunnel_for(configs), list: Vec::new() };
-        // One that got no sequence numbers tries again.
-        let before = previous.list.iter().enumerate().filter(|(_, peer)| peer.pair.is_some());
-        let by_spi: SortedMap<u32, usize> =
-            before.map(|(at, peer)| (peer.keys().spi_in, at)).collect();
-        let mut new = Vec::new();
+        // A manual one that got no sequence numbers tries again.
+        let is_kept = |peer: &PeerState| match peer.config.keying {
+            Keying::Manual(_) => peer.pair.is_some(),
+            Keying::Ike(_) => same_identity,
+        };
+        let before = previous.list.iter().enumerate().filter(|(_, peer)| is_kept(peer));
+        let before: SortedMap<Known, usize> =
+            before.map(|(at, peer)| (known_by(&peer.config), at)).collect();
+        let (mut new, mut places) = (Vec::new(), Vec::new());
         for (id, config) in (0..).map(PeerId).zip(configs) {
-            let Keying::Manual(keys) = &config.keying;
-            let known = by_spi.get(&keys.spi_in).copied();
-            let known = known.filter(|at| previous.list[*at].keys() == keys);
+            let known = before.get(&known_by(config)).copied();
+            let known = known.filter(|at| same_sas(&previous.list[*at].config, config));
+            places.push(known);
             match known {
                 Some(at) => peers.adopt(id, config, &mut previous, at),
                 None => {
-                    new.push(id);
+                    new.extend(manual(config).map(|_| id));
                     peers.add(id, config);
                 }
             }
         }
         previous.release(state);
         let claimed = peers.claim(&new, state);
-        (peers, claimed)
+        (peers, places, claimed)
     }
 
     /// No peers at all.
@@ -102,7 +159,8 @@ impl Peers {
     }
 
     /// Gives all sequence numbers back that were not used.
-    pub(super) fn release(&mut self, state: &mut SequenceState) {
+    pub(super) fn release(&mut self, state: &mut Option<SequenceState>) {
+        let Some(state) = state else { return };
         // The last first, which moves nothing in the state's table.
         for at in (0..self.list.len()).rev() {
             let (next, top) = self.progress(at);
@@ -113,7 +171,8 @@ impl Peers {
     }
 
     /// Notes how far each pair has come.
-    pub(super) fn record(&self, state: &mut SequenceState) {
+    pub(super) fn record(&self, state: &mut Option<SequenceState>) {
+        let Some(state) = state else { return };
         for (at, peer) in self.list.iter().enumerate() {
             if let Some(pair) = peer.pair {
                 let (next, top) = self.progress(at);
@@ -125,12 +184,13 @@ impl Peers {
     /// The next outbound and the highest inbound number of a peer.
     fn progress(&self, at: usize) -> (u64, u64) {
         let outbound = self.tunnel.sealer.peer(PeerId(at as u32)).and_then(OutboundPeer::sa);
-        let inbound = self.tunnel.opener.sa(self.list[at].keys().spi_in);
+        let inbound = self.list[at].keys().and_then(|keys| self.tunnel.opener.sa(keys.spi_in));
         (outbound.map_or(0, |sa| sa.sequence.next()), inbound.map_or(0, |sa| sa.window.top()))
     }
 
     /// Lets pairs whose reservation has grown use it.
-    pub(super) fn extend(&mut self, state: &mut SequenceState) {
+    pub(super) fn extend(&mut self, state: &mut Option<SequenceState>) {
+        let Some(state) = state else { return };
         while let Some((pair, end)) = state.poll_extended() {
             let found = self.list.iter().position(|peer| peer.pair == Some(pair));
             if let Some(at) = found {
@@ -159,17 +219,67 @@ impl Peers {
         };
         let outbound = outbound.with_policy(offset, local.clone());
         self.put(id, config, outbound, inbound.with_policy(offset, local));
-        if let Some(mut sa) = opener.uninstall(previous.list[at].keys().spi_in) {
+        let before = &mut previous.list[at];
+        let spis = core::mem::take(&mut before.spis);
+        let spi = before.keys().map(|keys| keys.spi_in);
+        for mut sa in spis.iter().copied().chain(spi).filter_map(|spi| opener.uninstall(spi)) {
             sa.peer = id;
-            // Cannot fail: the SAD has a slot for each peer, and SPIs are unique.
+            // Cannot fail: the SAD has room for the SAs of each peer, and SPIs are unique.
             if self.tunnel.opener.install(sa).is_err() {
                 log::error!("peer {}: no room for its inbound SA", config.name);
             }
         }
-        let before = &mut previous.list[at];
-        let PeerState { mtu_learned, aimed, heard, .. } = *before;
-        let (config, pair) = (config.clone(), before.pair.take());
-        self.list.push(PeerState { config, pair, mtu_learned, aimed, heard });
+        let PeerState { mtu_learned, aimed, heard, redirected, .. } = *before;
+        let (policies, local) = (before.policies.clone(), before.local.clone());
+        let pair = before.pair.take();
+        let after = PeerState::new(config);
+        self.list.push(PeerState { pair, mtu_learned, aimed, heard, spis, redirected, ..after });
+        if config.keying == before.config.keying
+            && manual(config).is_none()
+            && self.set_policy(id, policies, local).is_err()
+        {
+            log::error!("peer {}: its policies do not fit", config.name);
+        }
+    }
+
+    /// Gives a peer other policies (in host space) and other selectors of ours.
+    ///
+    /// # Errors
+    /// When they would take from other peers what is theirs, or do not fit: then it has fewer.
+    pub(super) fn set_policy(
+        &mut self,
+        id: PeerId,
+        policies: Vec<IpCidr>,
+        local: Selectors,
+    ) -> Result<(), SpdError> {
+        let Some(peer) = self.list.get_mut(id.index()) else { return Err(SpdError::Full) };
+        if peer.policies == policies && peer.local == local {
+            return Ok(());
+        }
+        let (offset, _) = policy(&peer.config);
+        let before = core::mem::replace(&mut peer.policies, policies);
+        peer.local = local.clone();
+        let (sealer, opener) = (&mut self.tunnel.sealer, &mut self.tunnel.opener);
+        for prefix in &before {
+            sealer.remove_policy(prefix);
+            opener.remove_policy(prefix);
+        }
+        let (outbound, inbound) = (sealer.remove_peer(id), opener.remove_peer(id));
+        if let (Some(outbound), Some(inbound)) = (outbound, inbound) {
+            sealer.insert_peer(id, outbound.with_policy(offset, local.clone()))?;
+            opener.insert_peer(id, inbound.with_policy(offset, local))?;
+        }
+        let mut refused = Ok(());
+        peer.policies.retain(|prefix| {
+            if refused.is_ok() {
+                refused = sealer.insert_policy(prefix, id);
+            }
+            if refused.is_ok() {
+                refused = opener.insert_policy(prefix, id);
+            }
+            refused.is_ok()
+        });
+        refused
     }
 
     /// Puts a peer with its policies into both halves.
@@ -182,8 +292,7 @@ impl Peers {
     ) {
         let (sealer, opener) = (&mut self.tunnel.sealer, &mut self.tunnel.opener);
         let mut all = sealer.insert_peer(id, outbound).and(opener.insert_peer(id, inbound));
-        for prefix in &config.allowed_ips {
-            let prefix = host_prefix(config, *prefix);
+        for prefix in policies(config) {
             all = all
                 .and_then(|()| sealer.insert_policy(&prefix, id))
                 .and_then(|()| opener.insert_policy(&prefix, id));
@@ -197,8 +306,14 @@ impl Peers {
     }
 
     /// Claims sequence numbers for new peers, and installs their SAs.
-    fn claim(&mut self, new: &[PeerId], state: &mut SequenceState) -> Result<(), StateError> {
-        let keys: Vec<&ManualKeys> = new.iter().map(|id| self.list[id.index()].keys()).collect();
+    fn claim(
+        &mut self,
+        new: &[PeerId],
+        state: &mut Option<SequenceState>,
+    ) -> Result<(), StateError> {
+        let Some(state) = state else { return Ok(()) };
+        let keys: Vec<&ManualKeys> =
+            new.iter().filter_map(|id| self.list[id.index()].keys()).collect();
         if keys.is_empty() {
             return Ok(());
         }
@@ -212,7 +327,7 @@ impl Peers {
     fn install(&mut self, id: PeerId, claimed: Claimed) {
         let peer = &mut self.list[id.index()];
         peer.pair = Some(claimed.id);
-        let keys = peer.keys();
+        let Some(keys) = manual(&peer.config) else { return };
         let Some((outbound, inbound)) = associations(keys, id, claimed) else {
             log::error!("peer {}: its keys do not fit its cipher", peer.config.name);
             return;
@@ -224,16 +339,31 @@ impl Peers {
     }
 }
 
-/// Empty storage of the right size: as many slots as peers, twice as many for hash tables.
+/// Inbound SAs that a peer of IKE has at most: one in use, one that takes its place, and those of
+/// a connection that takes the place of another.
+const NEGOTIATED: usize = 4;
+/// Prefixes beyond those configured that the policies of a peer of IKE may need: to leave something
+/// out takes more of them.
+const SPARE_PREFIXES: usize = 8;
+
+/// Empty storage of the right size: as many slots as peers and SAs, twice as many for hash tables.
 fn tunnel_for(configs: &[Peer]) -> HeapTunnel {
     let count = configs.len();
+    let negotiated = configs.iter().filter(|peer| manual(peer).is_none()).count();
+    let sas = count + negotiated * (NEGOTIATED - 1);
     let prefixes = configs.iter().map(|peer| peer.allowed_ips.len()).sum::<usize>();
+    let prefixes = prefixes + negotiated * SPARE_PREFIXES;
     let spd = || Spd::new(vec![None; 2 * prefixes].into());
-    let slots: Vec<_> = (0..count).map(|_| None).collect();
-    let sad = Sad::new(slots.into(), vec![None; 2 * count].into());
+    let slots: Vec<_> = (0..sas).map(|_| None).collect();
+    let sad = Sad::new(slots.into(), vec![None; 2 * sas].into());
     let outbound: Vec<_> = (0..count).map(|_| None).collect();
     let inbound: Vec<_> = (0..count).map(|_| None).collect();
     Tunnel::new(Sealer::new(spd(), outbound.into()), Opener::new(sad, spd(), inbound.into()))
+}
+
+/// What a peer's policies are about, in host space.
+fn policies(config: &Peer) -> Vec<IpCidr> {
+    config.allowed_ips.iter().map(|prefix| host_prefix(config, *prefix)).collect()
 }
 
 fn policy(config: &Peer) -> (Offset, Selectors) {

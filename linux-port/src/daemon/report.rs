@@ -6,8 +6,8 @@ use simplevpn_core::{Instant, PeerId};
 
 use super::engine::Engine;
 use super::peers::PeerState;
-use crate::config::model::Host;
-use crate::status::{PeerStatus, Status};
+use crate::config::model::{Host, ManualKeys};
+use crate::status::{PeerStatus, SaStatus, Status};
 use crate::steering;
 
 impl Engine {
@@ -23,7 +23,7 @@ impl Engine {
             mtu: self.mtu,
             nat_port: interface.nat_port,
             fwmark: steering::mark(interface.fwmark).0,
-            addresses: interface.addresses.clone(),
+            addresses: self.addresses(),
             drops: self.drops(),
             peers: (0..)
                 .map(PeerId)
@@ -48,6 +48,7 @@ impl Engine {
             ("receive_overflow", self.data.outer.overflows()),
             ("tun_refused", counters.tun_refused),
             ("no_ike", counters.no_ike),
+            ("ike_overflow", counters.ike_overflow),
         ]);
         // What the firewall cannot tell is not shown.
         drops.extend(self.steering.rejected().map(|count| ("clear_text", count.packets)));
@@ -55,7 +56,7 @@ impl Engine {
     }
 
     fn peer_status(&self, id: PeerId, peer: &PeerState) -> PeerStatus {
-        let (config, keys) = (&peer.config, peer.keys());
+        let config = &peer.config;
         let outbound = self.peers.tunnel.sealer.peer(id);
         let inbound = self.peers.tunnel.opener.peer(id);
         let path = outbound.and_then(|outbound| outbound.path()).copied();
@@ -67,10 +68,8 @@ impl Engine {
                 Host::Name(name) => name.clone(),
             }),
             path,
-            cipher: keys.cipher.name(),
-            esn: keys.esn,
-            spi_in: keys.spi_in,
-            spi_out: keys.spi_out,
+            connection: self.connection(id),
+            sas: self.sas(id, peer),
             allowed_ips: config.allowed_ips.clone(),
             offset: (config.offset != 0).then(|| Ipv4Addr::from_bits(config.offset)),
             offset6: (config.offset6 != 0).then(|| Ipv6Addr::from_bits(config.offset6)),
@@ -79,5 +78,16 @@ impl Engine {
             received: inbound.map(|inbound| *inbound.traffic()).unwrap_or_default(),
             sent: outbound.map(|outbound| *outbound.traffic()).unwrap_or_default(),
         }
+    }
+
+    fn sas(&self, id: PeerId, peer: &PeerState) -> Option<SaStatus> {
+        if let Some(keys) = peer.keys() {
+            let ManualKeys { cipher, esn, spi_in, spi_out, .. } = *keys;
+            return Some(SaStatus { cipher: cipher.name(), esn, spi_in, spi_out });
+        }
+        let child = self.ike.as_ref()?.status(id)?.child?;
+        let spi_out = self.peers.tunnel.sealer.peer(id)?.sa()?.spi;
+        let spi_in = *peer.spis.last()?;
+        Some(SaStatus { cipher: child.cipher.name(), esn: child.esn, spi_in, spi_out })
     }
 }

@@ -51,7 +51,9 @@ fn peer(name: &str, endpoint: Option<&str>, allowed: &[&str]) -> Peer {
 fn interface(steering: model::Steering, peers: Vec<Peer>) -> Interface {
     Interface {
         name: "vpn0".into(),
+        private_key: None,
         addresses: vec![],
+        virtual_addresses: false,
         mtu: None,
         port: 500,
         nat_port: 4500,

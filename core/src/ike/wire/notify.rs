@@ -75,7 +75,8 @@ impl<'a> Notify<'a> {
             NotifyType::SET_WINDOW_SIZE | NotifyType::ADDITIONAL_IP4_ADDRESS => len == 4,
             NotifyType::ADDITIONAL_IP6_ADDRESS => len == 16,
             NotifyType::SIGNATURE_HASH_ALGORITHMS => len >= 2 && len.is_multiple_of(2),
-            NotifyType::PPK_IDENTITY => len >= 2,
+            // The responder's is empty (RFC 8784 §3).
+            NotifyType::PPK_IDENTITY => len != 1,
             NotifyType::NO_PPK_AUTH => len >= 1,
             NotifyType::REKEY_SA => self
                 .child

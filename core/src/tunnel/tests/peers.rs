@@ -1,5 +1,6 @@
 //! Several peers, and SAs that come and go.
 
+use core::time::Duration;
 use std::vec::Vec;
 
 use super::fixture::*;
@@ -149,6 +150,7 @@ fn events_that_find_no_room_are_told_later() {
                     moved.push(id);
                 }
                 Event::Exhausting(id) => exhausting.push(id),
+                Event::Wanted(id) => panic!("{id:?} has an SA"),
             }
         }
     }
@@ -188,4 +190,24 @@ fn slots_and_prefixes_that_do_not_exist_are_refused() {
     assert_eq!(tunnel.sealer.insert_policy(&prefix, B), Err(SpdError::Overlap(A)));
     assert_eq!(tunnel.opener.insert_policy(&prefix, B), Err(SpdError::Overlap(A)));
     assert_eq!(tunnel.opener.install(inbound_sa(255, A)), Err(SadError::ReservedSpi));
+}
+
+#[test]
+fn an_sa_is_asked_for_once_a_second_while_packets_want_it() {
+    let mut tunnel = tunnel();
+    add_peer(&mut tunnel, A, &["192.168.1.0/24"], &[], Offset::default());
+    tunnel.sealer.uninstall(A).unwrap();
+    let at = |tunnel: &mut Tunnel, millis: u64| {
+        let now = NOW.saturating_add(Duration::from_millis(millis));
+        let inner = packet("10.0.0.1", "192.168.1.7", b"hello");
+        assert_eq!(sent_at(tunnel, now, &inner).0, Err(Discard::NoSa));
+        tunnel.poll_event()
+    };
+    assert_eq!(at(&mut tunnel, 0), Some(Event::Wanted(A)));
+    assert_eq!(at(&mut tunnel, 999), None);
+    assert_eq!(at(&mut tunnel, 1000), Some(Event::Wanted(A)));
+    assert_eq!(tunnel.poll_event(), None);
+    tunnel.sealer.install(A, outbound_sa(spis(A).1, 1, u64::MAX), 0);
+    assert_eq!(sent(&mut tunnel, &packet("10.0.0.1", "192.168.1.7", b"hello")).0, Ok(()));
+    assert_eq!(tunnel.poll_event(), None);
 }

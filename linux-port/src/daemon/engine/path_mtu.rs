@@ -73,7 +73,7 @@ impl LinkMtus {
 
 impl Engine {
     /// Takes the path to a peer to carry what its first link does.
-    pub(super) fn begin_path_mtu(&mut self, id: PeerId) {
+    pub(in crate::daemon) fn begin_path_mtu(&mut self, id: PeerId) {
         if let Some(peer) = self.peers.list.get_mut(id.index()) {
             peer.mtu_learned = None;
         }

@@ -1,0 +1,143 @@
+//! What keeps strangers from wearing us out: cookies (RFC 7296 §2.6), and a limit per source.
+//!
+//! A cookie shows that somebody receives what is sent to the address it claims to have; it costs us
+//! no memory. Whoever has shown that may then begin so many IKE SAs a second and no more. Both only
+//! count once many IKE SAs are half open.
+
+use core::net::IpAddr;
+use core::time::Duration;
+
+use rand_core::CryptoRng;
+
+use crate::crypto::prf::{PRF_LEN, Prf, Secret};
+use crate::time::Instant;
+
+/// Length of a cookie in bytes.
+pub(crate) const COOKIE_LEN: usize = PRF_LEN;
+
+/// For how long one cookie is given out; it is accepted as long again.
+const EPOCH: Duration = Duration::from_secs(60);
+/// How many counters of sources there are. Which sources share one, strangers cannot know.
+const SOURCES: usize = 64;
+/// How often a source may begin an IKE SA on average, and
+const INTERVAL: Duration = Duration::from_millis(200);
+/// how many times at once.
+const BURST: u32 = 10;
+
+/// What is known about strangers, which is next to nothing.
+pub(crate) struct Guard {
+    prf: Prf,
+    /// For each group of sources, when it will have used up no more than its share (the generic
+    /// cell rate algorithm).
+    sources: [Instant; SOURCES],
+}
+
+impl Guard {
+    pub(crate) fn new(rng: &mut dyn CryptoRng) -> Guard {
+        let mut secret = Secret::default();
+        rng.fill_bytes(&mut *secret);
+        Guard { prf: Prf::new(&[&secret[..]]), sources: [Instant::ZERO; SOURCES] }
+    }
+
+    /// The cookie for somebody at this address.
+    pub(crate) fn cookie(&self, now: Instant, stranger: &Stranger<'_>) -> [u8; COOKIE_LEN] {
+        let mut address = [0; 16];
+        *self.prf.compute(&stranger.parts(&mut address, &epoch(now).to_be_bytes()))
+    }
+
+    /// Whether it is a cookie that was given to this one, not long ago.
+    pub(crate) fn verify(&self, now: Instant, stranger: &Stranger<'_>, cookie: &[u8]) -> bool {
+        let mut address = [0; 16];
+        let now = epoch(now);
+        [now, now.saturating_sub(1)].into_iter().any(|epoch| {
+            let epoch = epoch.to_be_bytes();
+            self.prf.verify(&stranger.parts(&mut address, &epoch), cookie)
+        })
+    }
+
+    /// Whether this source may begin another IKE SA now; counts it if so.
+    pub(crate) fn allows(&mut self, now: Instant, source: IpAddr) -> bool {
+        let (bytes, len) = octets(source);
+        // Whoever has IPv6 has as many addresses as it likes, but not networks.
+        let network = bytes.get(..len.min(8)).unwrap_or_default();
+        let [first, ..] = *self.prf.compute(&[b"source", network]);
+        let Some(used) = self.sources.get_mut(usize::from(first) % SOURCES) else { return false };
+        let allowed = *used <= now.saturating_add(INTERVAL.saturating_mul(BURST));
+        if allowed {
+            *used = now.max(*used).saturating_add(INTERVAL);
+        }
+        allowed
+    }
+}
+
+/// Somebody who wants to begin an IKE SA.
+pub(crate) struct Stranger<'m> {
+    pub(crate) address: IpAddr,
+    /// Its SPI.
+    pub(crate) spi: [u8; 8],
+    /// Its nonce.
+    pub(crate) nonce: &'m [u8],
+}
+
+impl Stranger<'_> {
+    fn parts<'p>(&'p self, address: &'p mut [u8; 16], epoch: &'p [u8]) -> [&'p [u8]; 4] {
+        let len;
+        (*address, len) = octets(self.address);
+        [epoch, &self.spi, address.get(..len).unwrap_or_default(), self.nonce]
+    }
+}
+
+fn epoch(now: Instant) -> u64 {
+    now.as_millis() / (EPOCH.as_millis() as u64)
+}
+
+/// An address, and how many of the bytes it has.
+fn octets(address: IpAddr) -> ([u8; 16], usize) {
+    match address {
+        IpAddr::V4(address) => {
+            let [a, b, c, d] = address.octets();
+            ([a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 4)
+        }
+        IpAddr::V6(address) => (address.octets(), 16),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ike::tests::Dice;
+
+    fn stranger(last: u8, nonce: &[u8]) -> Stranger<'_> {
+        Stranger { address: [192, 0, 2, last].into(), spi: [7; 8], nonce }
+    }
+
+    #[test]
+    fn a_cookie_is_for_one_address_nonce_and_spi_and_not_for_ever() {
+        let guard = Guard::new(&mut Dice::new(1));
+        let (now, nonce) = (Instant::from_millis(59_000), [1; 16]);
+        let cookie = guard.cookie(now, &stranger(1, &nonce));
+        assert!(guard.verify(now, &stranger(1, &nonce), &cookie));
+        assert!(!guard.verify(now, &stranger(2, &nonce), &cookie));
+        assert!(!guard.verify(now, &stranger(1, &[2; 16]), &cookie));
+        let other_spi = Stranger { spi: [8; 8], ..stranger(1, &nonce) };
+        assert!(!guard.verify(now, &other_spi, &cookie));
+        assert!(!guard.verify(now, &stranger(1, &nonce), &cookie[1..]));
+        let at = |millis| guard.verify(Instant::from_millis(millis), &stranger(1, &nonce), &cookie);
+        assert!(at(119_999) && !at(120_000));
+        let another = Guard::new(&mut Dice::new(2));
+        assert!(!another.verify(now, &stranger(1, &nonce), &cookie));
+    }
+
+    #[test]
+    fn a_source_has_its_share_and_leaves_others_theirs() {
+        let mut guard = Guard::new(&mut Dice::new(1));
+        let mut allowed = |millis, last| {
+            let source = [192, 0, 2, last].into();
+            (0..100).filter(|_| guard.allows(Instant::from_millis(millis), source)).count()
+        };
+        assert_eq!(allowed(0, 1), 11);
+        assert_eq!(allowed(1000, 1), 5);
+        assert_eq!(allowed(1000, 3), 11);
+        assert_eq!(allowed(100_000, 1), 11);
+    }
+}

@@ -1,0 +1,352 @@
+//! The endpoint: which IKE SA a message is for, and what strangers get.
+//!
+//! Sans-IO: the caller brings datagrams and the time, and takes datagrams, events and the next
+//! deadline. All storage is lent. What concerns several IKE SAs is in [`super::table`].
+//!
+//! Later versions of IKE are met with silence, although they might be told which one we speak
+//! (RFC 7296 §2.5).
+
+use core::time::Duration;
+
+use managed::ManagedSlice;
+use rand_core::CryptoRng;
+
+use super::cookie;
+use super::exchange;
+use super::exchange::init::{self, Refusal};
+use super::pad::Pad;
+use super::path::{IkePath, Target};
+use super::reason::Reason;
+use super::sa::IkeSa;
+use super::sad::SaDatabase;
+use super::stateless::Stateless;
+use super::status::{IkeEvent, IkeStatus};
+use super::suite::Preferences;
+use super::table::Table;
+use super::want::Want;
+use super::wire::notify::Notify;
+use super::wire::numbers::{ExchangeType, NotifyType};
+use super::wire::sk::{OpenError, Opened, Sealed};
+use super::wire::skf::{Reassembled, Reassembly, ReassemblyError};
+use super::wire::{Header, Malformed, Message};
+use crate::spd::PeerId;
+use crate::time::Instant;
+
+/// How many slots an endpoint can have: the low bits of our SPIs are a slot's number.
+pub const MAX_SLOTS: usize = 1 << SLOT_BITS;
+pub(crate) const SLOT_BITS: u32 = 20;
+/// For how long fragments of one message keep those of strangers' out.
+const REASSEMBLY: Duration = Duration::from_secs(2);
+
+/// One slot of storage for an IKE SA; `None` is empty.
+pub type IkeSlot = Option<IkeSa>;
+
+/// What holds for all peers.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The algorithms.
+    pub preferences: Preferences,
+    /// After how long without a sign of life a peer is asked for one.
+    pub liveness: Duration,
+    /// How many IKE SAs may be half open, that is, begun by somebody who is not authenticated.
+    pub half_open_limit: usize,
+    /// From how many half open ones on a stranger has to return a cookie first
+    /// (RFC 7296 §2.6).
+    pub cookie_threshold: usize,
+}
+
+impl Settings {
+    /// The usual ones.
+    #[must_use]
+    pub fn new(preferences: Preferences) -> Settings {
+        Settings {
+            preferences,
+            liveness: Duration::from_secs(30),
+            half_open_limit: 64,
+            cookie_threshold: 16,
+        }
+    }
+}
+
+/// What the caller lends for one call.
+pub struct Context<'c> {
+    /// Where all secrets come from.
+    pub rng: &'c mut dyn CryptoRng,
+    /// The peers.
+    pub pad: &'c dyn Pad,
+    /// The SAs that packets use.
+    pub sad: &'c mut dyn SaDatabase,
+}
+
+/// A message to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "the peer waits for it"]
+pub struct IkeTransmit {
+    /// From where, to where, and whether the non-ESP marker has to be put in front.
+    pub path: IkePath,
+    /// Its length in bytes.
+    pub len: usize,
+}
+
+/// An IKE endpoint: initiator and responder for any number of peers.
+pub struct Ike<'a> {
+    table: Table<'a>,
+    guard: cookie::Guard,
+    stateless: Stateless,
+    reassembly: Reassembly<'a>,
+    /// Which message the fragments are of, and when the first came.
+    reassembling: Option<(Header, Instant)>,
+}
+
+impl<'a> Ike<'a> {
+    /// An endpoint of at most `slots.len()` IKE SAs (of which [`MAX_SLOTS`] are used): one for
+    /// each peer, and some more for those that are being replaced and for strangers.
+    ///
+    /// `reassembly` takes the payloads of one fragmented message of a peer's; 4096 bytes are
+    /// plenty.
+    #[must_use]
+    pub fn new(
+        settings: Settings,
+        slots: ManagedSlice<'a, IkeSlot>,
+        reassembly: ManagedSlice<'a, u8>,
+        rng: &mut dyn CryptoRng,
+    ) -> Ike<'a> {
+        Ike {
+            table: Table::new(settings, slots),
+            guard: cookie::Guard::new(rng),
+            stateless: Stateless::new(),
+            reassembly: Reassembly::new(reassembly),
+            reassembling: None,
+        }
+    }
+
+    /// What holds for all peers; a change counts from the next exchange on.
+    pub fn settings_mut(&mut self) -> &mut Settings {
+        &mut self.table.settings
+    }
+
+    /// Takes a datagram that came on `path`, without the non-ESP marker. It is decrypted where it
+    /// lies.
+    pub fn handle(
+        &mut self,
+        now: Instant,
+        cx: &mut Context<'_>,
+        path: &IkePath,
+        datagram: &mut [u8],
+    ) {
+        let Ok(header) = Header::parse(datagram) else { return };
+        if header.exchange == ExchangeType::IKE_SA_INIT && !header.response {
+            return self.handle_stranger(now, cx, path, &header, datagram);
+        }
+        let Some(at) = self.table.find(&header) else { return };
+        if header.exchange == ExchangeType::IKE_SA_INIT {
+            self.table
+                .with(at, now, cx, &mut |sa, env| init::handle_response(sa, env, path, datagram));
+        } else {
+            self.handle_protected(at, now, cx, path, datagram);
+        }
+    }
+
+    /// A message of an exchange that is protected.
+    fn handle_protected(
+        &mut self,
+        at: usize,
+        now: Instant,
+        cx: &mut Context<'_>,
+        path: &IkePath,
+        datagram: &mut [u8],
+    ) {
+        let Ok(sealed) = Sealed::parse(datagram) else { return };
+        let Some(sa) = self.table.get(at) else { return };
+        let header = *sealed.header();
+        if !exchange::expects(sa, &header) {
+            return;
+        }
+        let busy = self.reassembling.is_some_and(|(other, since)| {
+            other != header && now.saturating_since(since) < REASSEMBLY
+        });
+        if let Some(position) = sealed.fragment()
+            // Whoever is not authenticated has to wait for others to be complete.
+            && (self.reassembly.has(&header, position) || busy && !sa.is_established())
+        {
+            return;
+        }
+        let message = match sa.link.open(sealed) {
+            Err(OpenError::BadIcv) => return,
+            Err(OpenError::Malformed(malformed)) => Err(malformed),
+            Ok(Opened::Message(message)) => Ok(message),
+            Ok(Opened::Fragment(fragment)) => {
+                if self.reassembling.is_none_or(|(other, _)| other != header) {
+                    self.reassembling = Some((header, now));
+                }
+                match self.reassembly.add(&fragment) {
+                    Ok(Reassembled::Message(message)) => Ok(message),
+                    Err(ReassemblyError::Malformed(malformed)) => Err(malformed),
+                    Ok(_) | Err(ReassemblyError::TooBig) => return,
+                }
+            }
+        };
+        self.table.with(at, now, cx, &mut |sa, env| {
+            exchange::handle_message(sa, env, path, &header, message.as_ref().map_err(|why| *why))
+        });
+        if self.reassembling.is_some_and(|(complete, _)| complete == header) {
+            self.reassembly.clear();
+            self.reassembling = None;
+        }
+    }
+
+    /// A first message of somebody.
+    fn handle_stranger(
+        &mut self,
+        now: Instant,
+        cx: &mut Context<'_>,
+        path: &IkePath,
+        header: &Header,
+        datagram: &[u8],
+    ) {
+        let first = header.from_initiator && header.spis.responder == 0 && header.message_id == 0;
+        if !first || self.table.answer_again(path, header, datagram) {
+            return;
+        }
+        let message = match Message::parse(datagram) {
+            Ok(message) => message,
+            Err(Malformed::CriticalPayload(payload_type)) => {
+                let unsupported = NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD;
+                let data = [payload_type.0];
+                return self.stateless.answer(header, path, &Notify::new(unsupported, &data));
+            }
+            Err(_) => return,
+        };
+        let Ok(request) = init::Request::read(&message, datagram, path) else { return };
+        if !self.admits(now, path, header, &request) {
+            return;
+        }
+        let refused = match self.table.begin_answer(now, cx, &request) {
+            Ok(()) | Err(Refusal::Silence) => return,
+            Err(refused) => refused,
+        };
+        let group = match refused {
+            Refusal::Group(group) => Some(group.number().to_be_bytes()),
+            _ => None,
+        };
+        let notify = match &group {
+            Some(group) => Notify::new(NotifyType::INVALID_KE_PAYLOAD, group),
+            None => {
+                let from = path.remote.ip();
+                let event = IkeEvent::Refused(None, from, Reason::NoCommonProposal);
+                self.table.events.push(event);
+                Notify::new(NotifyType::NO_PROPOSAL_CHOSEN, &[])
+            }
+        };
+        self.stateless.answer(header, path, &notify);
+    }
+
+    /// Whether to look closer at somebody's first request, which costs time and memory.
+    fn admits(
+        &mut self,
+        now: Instant,
+        path: &IkePath,
+        header: &Header,
+        request: &init::Request<'_>,
+    ) -> bool {
+        let Settings { cookie_threshold, half_open_limit, .. } = self.table.settings;
+        let half_open = self.table.half_open;
+        if half_open < cookie_threshold {
+            return half_open < half_open_limit;
+        }
+        let address = path.remote.ip();
+        let spi = header.spis.initiator.to_be_bytes();
+        let stranger = cookie::Stranger { address, spi, nonce: request.nonce };
+        if !self.guard.verify(now, &stranger, request.cookie) {
+            let cookie = self.guard.cookie(now, &stranger);
+            self.stateless.answer(header, path, &Notify::new(NotifyType::COOKIE, &cookie));
+            return false;
+        }
+        half_open < half_open_limit && self.guard.allows(now, address)
+    }
+
+    /// Does what is due. To be called at [`Ike::poll_timeout`], or later.
+    pub fn handle_timeout(&mut self, now: Instant, cx: &mut Context<'_>) {
+        self.table.handle_timeout(now, cx);
+    }
+
+    /// When [`Ike::handle_timeout`] wants to be called.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.table.earliest
+    }
+
+    /// A message to be sent, written to the beginning of `out`, which has
+    /// [`MAX_MESSAGE_LEN`](super::window::MAX_MESSAGE_LEN) bytes. To be called after every other
+    /// call until it returns `None`.
+    pub fn poll_transmit(&mut self, out: &mut [u8]) -> Option<IkeTransmit> {
+        let sent = self.stateless.take(out).or_else(|| self.table.take(out));
+        sent.map(|(path, len)| IkeTransmit { path, len })
+    }
+
+    /// What has happened. To be called after every other call until it returns `None`.
+    pub fn poll_event(&mut self) -> Option<IkeEvent> {
+        self.table.events.pop()
+    }
+
+    /// Connects to a peer, unless there is a connection or an attempt already.
+    pub fn initiate(&mut self, now: Instant, cx: &mut Context<'_>, peer: PeerId, target: &Target) {
+        self.table.initiate(now, cx, peer, target);
+    }
+
+    /// Closes the connection with a peer: tells it, and forgets it then.
+    pub fn terminate(&mut self, now: Instant, cx: &mut Context<'_>, peer: PeerId) {
+        self.table.close(now, cx, peer);
+    }
+
+    /// Drops all about a peer at once, without telling anybody.
+    pub fn forget(&mut self, cx: &mut Context<'_>, peer: PeerId) {
+        self.table.forget(cx, peer);
+    }
+
+    /// Goes over to larger storage; smaller is not taken.
+    pub fn enlarge(&mut self, slots: ManagedSlice<'a, IkeSlot>) {
+        self.table.enlarge(slots);
+    }
+
+    /// The peers have other numbers from now on, as `renamed` tells. Those that have none have to
+    /// be [forgotten](Ike::forget) before.
+    pub fn renumber(&mut self, renamed: &dyn Fn(PeerId) -> Option<PeerId>) {
+        self.table.renumber(renamed);
+    }
+
+    /// Replaces the keys of ESP: because few sequence numbers are left, or on request. Without a
+    /// child SA, it makes one.
+    pub fn rekey_child(&mut self, now: Instant, cx: &mut Context<'_>, peer: PeerId) {
+        self.table.want(now, cx, peer, Want::RekeyChild);
+    }
+
+    /// Replaces the keys of IKE.
+    pub fn rekey(&mut self, now: Instant, cx: &mut Context<'_>, peer: PeerId) {
+        self.table.want(now, cx, peer, Want::RekeyIke);
+    }
+
+    /// Asks a peer for a sign of life.
+    pub fn probe(&mut self, now: Instant, cx: &mut Context<'_>, peer: PeerId) {
+        self.table.want(now, cx, peer, Want::Liveness);
+    }
+
+    /// Tells a peer that our address has changed, if it can follow (RFC 4555); false if it cannot,
+    /// so that only a new connection helps.
+    pub fn address_changed(
+        &mut self,
+        now: Instant,
+        cx: &mut Context<'_>,
+        peer: PeerId,
+        target: &Target,
+    ) -> bool {
+        self.table.address_changed(now, cx, peer, target)
+    }
+
+    /// How the connection with a peer is; `None` if there is neither one nor an attempt.
+    #[must_use]
+    pub fn status(&self, peer: PeerId) -> Option<IkeStatus> {
+        let at = self.table.find_peer(peer)?;
+        Some(self.table.get(at)?.status())
+    }
+}

@@ -1,0 +1,355 @@
+//! One IKE SA: what is known about it, and how far it is.
+//!
+//! The exchanges ([`super::exchange`]) work on this; it never sees another IKE SA. What concerns
+//! several is an [`Outcome`], which the endpoint carries out.
+
+use core::time::Duration;
+
+use rand_core::CryptoRng;
+
+use super::auth::SignedOctets;
+use super::child::Children;
+use super::endpoint::{IkeSlot, Settings};
+use super::exchange::Task;
+use super::keymat::{IkeKeys, IkeSecrets, IkeSpis, Nonces};
+use super::link::Link;
+use super::nat::Nat;
+use super::pad::{Encap, Lifetimes, Pad, PadEntry};
+use super::path::{IkePath, Target};
+use super::queue::Events;
+use super::reason::Reason;
+use super::sad::SaDatabase;
+use super::status::{IkeEvent, IkeStatus, Phase};
+use super::suite::IkeSuite;
+use super::timer::{Timer, Timers};
+use super::want::Wants;
+use super::wire::Message;
+use super::wire::id::Id;
+use crate::crypto::prf::SHA1_LEN;
+use crate::path::Path;
+use crate::spd::PeerId;
+use crate::time::Instant;
+
+/// How long a peer's IKE_SA_INIT may be, in bytes: AUTH covers it, so that it has to be kept.
+pub const MAX_INIT_LEN: usize = 2048;
+/// Length of our nonces in bytes.
+pub(crate) const NONCE_LEN: usize = 32;
+
+/// Two connections between the same ends that came about within this time were begun at once.
+const AT_ONCE: Duration = Duration::from_secs(10);
+
+/// What an exchange works with besides the IKE SA: what [`Context`](super::Context) lends, and
+/// what belongs to the endpoint.
+pub(crate) struct Env<'e> {
+    pub(crate) now: Instant,
+    pub(crate) rng: &'e mut dyn CryptoRng,
+    pub(crate) pad: &'e dyn Pad,
+    pub(crate) sad: &'e mut dyn SaDatabase,
+    pub(crate) settings: &'e Settings,
+    pub(crate) events: &'e mut Events,
+    /// An SPI of ours for another IKE SA, whose slot is free.
+    pub(crate) spare_spi: Option<u64>,
+    /// Whether that slot is to be kept free.
+    pub(crate) spare_taken: bool,
+    /// All IKE SAs but the one that is worked on.
+    pub(crate) others: [&'e [IkeSlot]; 2],
+}
+
+impl Env<'_> {
+    /// A nonce of ours.
+    pub(crate) fn nonce(&mut self) -> [u8; NONCE_LEN] {
+        let mut nonce = [0; NONCE_LEN];
+        self.rng.fill_bytes(&mut nonce);
+        nonce
+    }
+
+    /// When keys with this lifetime are to be replaced, with jitter, and when they end.
+    pub(crate) fn ages(&mut self, lifetime: Duration) -> [Instant; 2] {
+        let tenth = lifetime / 10;
+        let share = u64::from(self.rng.next_u32() >> 16);
+        let millis = u64::try_from(tenth.as_millis()).unwrap_or(u64::MAX);
+        let jitter = Duration::from_millis(millis.saturating_mul(share) >> 16);
+        let soft = self.now.saturating_add(lifetime.saturating_sub(jitter));
+        [soft, self.now.saturating_add(lifetime.saturating_add(tenth))]
+    }
+
+    /// The other IKE SAs with a peer.
+    pub(crate) fn others(&self, peer: PeerId) -> impl Iterator<Item = &IkeSa> {
+        self.others.iter().copied().flatten().flatten().filter(move |sa| sa.peer == Some(peer))
+    }
+
+    /// An SPI of ours for a successor ([`Outcome::Succeeded`]), whose slot is kept free for a
+    /// minute; `None` if no slot is free.
+    pub(crate) fn take_spare_spi(&mut self) -> Option<u64> {
+        self.spare_taken = true;
+        self.spare_spi
+    }
+
+    /// An SPI for a child SA of ours.
+    pub(crate) fn child_spi(&mut self) -> Option<u32> {
+        self.sad.allocate_spi(self.rng.next_u32())
+    }
+}
+
+/// How far an IKE SA is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// We initiate; nothing about the peer is authentic.
+    Initiating,
+    /// The peer initiates, and nothing about it is authentic.
+    HalfOpen,
+    /// Both ends are authenticated.
+    Established,
+    /// Another one has taken its place (RFC 7296 §2.18); its initiator deletes it.
+    Replaced,
+    /// We have sent that it is deleted, and wait for the answer; the user knows.
+    Closing,
+    /// It is no more, and the user knows: only its last answer is given again.
+    Ended,
+}
+
+/// What an exchange means for the IKE SA as a whole.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It stays.
+    Keep,
+    /// It is authenticated: others with the same peer have to go.
+    Established,
+    /// It is authenticated, and is the one to go.
+    Yields,
+    /// [`IkeSa::successor`] is there, and gets the slot that its SPI of ours leads to.
+    Succeeded,
+    /// It is gone, which the user is told.
+    Gone(Reason),
+    /// The same, but its slot stays for a moment: our last answer may be asked for again.
+    Lingers(Reason),
+}
+
+/// What is known about the peer.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct About {
+    /// It runs this software.
+    pub(crate) ours: bool,
+    /// It reassembles fragments (RFC 7383 §2.3).
+    pub(crate) fragmentation: bool,
+    /// It verifies Ed25519 signatures (RFC 8420 §2).
+    pub(crate) ed25519: bool,
+    /// It speaks MOBIKE (RFC 4555 §3.1).
+    pub(crate) mobike: bool,
+    /// It has announced USE_PPK (RFC 8784 §3).
+    pub(crate) use_ppk: bool,
+    /// A PPK is mixed into the keys.
+    pub(crate) ppk: bool,
+}
+
+/// An IKE SA that takes the place of another (RFC 7296 §2.18), and gets its children, peer and path.
+pub(crate) struct Successor {
+    /// Whether we have begun the exchange that makes it.
+    pub(crate) initiator: bool,
+    /// Our SPI is [`Env::spare_spi`].
+    pub(crate) spis: IkeSpis,
+    pub(crate) suite: IkeSuite,
+    pub(crate) keys: IkeKeys,
+}
+
+/// One IKE SA with its child.
+pub struct IkeSa {
+    pub(crate) state: State,
+    /// Whose it is: known from the beginning if we initiate, else by IKE_AUTH.
+    pub(crate) peer: Option<PeerId>,
+    /// Where the peer was to be found, if we initiate.
+    pub(crate) target: Option<Target>,
+    pub(crate) link: Link,
+    pub(crate) suite: Option<IkeSuite>,
+    pub(crate) about: About,
+    pub(crate) nat: Nat,
+    /// The hash of our address as the peer has last seen it, with MOBIKE.
+    pub(crate) seen: Option<[u8; SHA1_LEN]>,
+    /// How ESP travels, as configured for the peer.
+    pub(crate) encap: Encap,
+    /// What our request is for that is on the way.
+    pub(crate) task: Task,
+    /// What is to be requested when no request is on the way.
+    pub(crate) wants: Wants,
+    pub(crate) timers: Timers,
+    pub(crate) children: Children,
+    /// What takes its place; see [`Outcome::Succeeded`].
+    pub(crate) successor: Option<Successor>,
+    /// Our nonce of IKE_SA_INIT.
+    pub(crate) nonce: [u8; NONCE_LEN],
+    /// The peer's message of IKE_SA_INIT, until AUTH is checked.
+    pub(crate) peer_init: heapless::Vec<u8, MAX_INIT_LEN>,
+    pub(crate) since: Instant,
+    pub(crate) last_heard: Instant,
+    /// What somebody said who need not be the peer: the reason if nothing better comes.
+    pub(crate) rumour: Option<Reason>,
+}
+
+impl IkeSa {
+    pub(crate) fn new(now: Instant, state: State, link: Link) -> IkeSa {
+        IkeSa {
+            state,
+            peer: None,
+            target: None,
+            link,
+            suite: None,
+            about: About::default(),
+            nat: Nat::default(),
+            task: Task::Idle,
+            wants: Wants::default(),
+            timers: Timers::default(),
+            children: Children::default(),
+            successor: None,
+            nonce: [0; NONCE_LEN],
+            peer_init: heapless::Vec::new(),
+            since: now,
+            last_heard: now,
+            rumour: None,
+            encap: Encap::Auto,
+            seen: None,
+        }
+    }
+
+    /// The peer, and what is configured for it.
+    pub(crate) fn entry<'p>(&self, pad: &'p dyn Pad) -> Option<(PeerId, PadEntry<'p>)> {
+        let peer = self.peer?;
+        Some((peer, pad.entry(peer)?))
+    }
+
+    /// Whether both ends are authenticated.
+    pub(crate) fn is_established(&self) -> bool {
+        matches!(self.state, State::Established | State::Replaced | State::Closing)
+    }
+
+    /// When [`super::exchange::handle_timeout`] has something to do.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        [self.timers.next(), self.link.window.due()].into_iter().flatten().min()
+    }
+
+    /// Whether ESP is to travel in UDP: through a NAT, where it is configured, and between two of
+    /// ours, since it is faster (the kernel cuts and joins UDP).
+    pub(crate) fn wants_udp(&self) -> bool {
+        match self.encap {
+            Encap::Auto => self.nat.is_there() || self.about.ours,
+            Encap::Esp => false,
+            Encap::Udp => true,
+        }
+    }
+
+    /// Where ESP goes. In UDP, it takes the ports of IKE behind a NAT (RFC 3948 §2.1).
+    pub(crate) fn esp_path(&self) -> Path {
+        let IkePath { local, remote, natt } = self.link.path;
+        if natt && self.wants_udp() {
+            Path::Udp { local, remote }
+        } else {
+            Path::Esp { local: local.ip(), remote: remote.ip() }
+        }
+    }
+
+    /// Something authentic and new came from the peer on `path`. Behind a NAT, the peer may have
+    /// got another address there, which we follow (RFC 7296 §2.23); with MOBIKE it tells us itself
+    /// (RFC 4555 §3.8).
+    pub(crate) fn heard(&mut self, env: &mut Env<'_>, path: &IkePath) {
+        self.last_heard = env.now;
+        let may_move = self.state == State::Established && !self.about.mobike;
+        if may_move && self.nat.remote && !self.nat.local && self.link.path != *path {
+            self.move_to(env, path);
+        }
+    }
+
+    /// From now on the peer is reached on `path`, with IKE and ESP.
+    pub(crate) fn move_to(&mut self, env: &mut Env<'_>, path: &IkePath) {
+        self.link.path = *path;
+        let Some(peer) = self.peer else { return };
+        if self.children.current.is_some() {
+            env.sad.set_path(peer, self.esp_path());
+            env.events.push(IkeEvent::Moved(peer, self.esp_path()));
+        }
+    }
+
+    /// The nonces of IKE_SA_INIT, as long as the peer's message of it is there.
+    pub(crate) fn nonces(&self) -> Option<Nonces<'_>> {
+        let (ours, theirs) = (&self.nonce[..], self.peer_nonce()?);
+        let (initiator, responder) =
+            if self.link.initiator { (ours, theirs) } else { (theirs, ours) };
+        Some(Nonces { initiator, responder })
+    }
+
+    fn peer_nonce(&self) -> Option<&[u8]> {
+        Message::parse(&self.peer_init).ok()?.nonce().ok()
+    }
+
+    /// What our AUTH payload covers (RFC 7296 §2.15). For this, the responder's answer to
+    /// IKE_SA_INIT, or the initiator's request, still has to be our last one.
+    pub(crate) fn own_octets<'s>(
+        &'s self,
+        secrets: &IkeSecrets,
+        id: &Id<'_>,
+    ) -> Option<SignedOctets<'s>> {
+        let Link { initiator, window, .. } = &self.link;
+        let kept = if *initiator { &window.request } else { &window.response };
+        let sk_p = if *initiator { &secrets.sk_pi } else { &secrets.sk_pr };
+        Some(SignedOctets::new(kept.bytes(), self.peer_nonce()?, sk_p, &[&id.header(), id.data]))
+    }
+
+    /// What the peer's AUTH payload covers.
+    pub(crate) fn peer_octets(&self, secrets: &IkeSecrets, id: &Id<'_>) -> SignedOctets<'_> {
+        let sk_p = if self.link.initiator { &secrets.sk_pr } else { &secrets.sk_pi };
+        SignedOctets::new(&self.peer_init, &self.nonce, sk_p, &[&id.header(), id.data])
+    }
+
+    /// Whether both ends have connected to each other at the same time, and this IKE SA is the one
+    /// that goes: the one whose initiator has the higher SPI, which both ends see alike. Its
+    /// initiator deletes it. This is about an IKE SA that is being authenticated.
+    pub(crate) fn yields(&self, env: &Env<'_>, peer: PeerId) -> bool {
+        env.others(peer).any(|other| {
+            other.state == State::Established
+                && other.link.initiator != self.link.initiator
+                && env.now.saturating_since(other.since) < AT_ONCE
+                && other.link.spis.initiator < self.link.spis.initiator
+        })
+    }
+
+    /// Both ends are authenticated: what was kept for that is not needed any more, and the keys
+    /// begin to age.
+    pub(crate) fn establish(&mut self, env: &mut Env<'_>, lifetimes: &Lifetimes) {
+        (self.state, self.since, self.rumour) = (State::Established, env.now, None);
+        self.peer_init.clear();
+        self.timers.clear(Timer::HalfOpen);
+        self.timers.set(Timer::Liveness, env.now.saturating_add(env.settings.liveness));
+        self.start_lifetime(env, lifetimes);
+    }
+
+    /// The keys of IKE begin to age.
+    pub(crate) fn start_lifetime(&mut self, env: &mut Env<'_>, lifetimes: &Lifetimes) {
+        let [soft, hard] = env.ages(lifetimes.ike);
+        self.timers.set(Timer::RekeyIke, soft);
+        self.timers.set(Timer::ExpireIke, hard);
+    }
+
+    pub(crate) fn status(&self) -> IkeStatus {
+        IkeStatus {
+            phase: match self.state {
+                State::Initiating | State::HalfOpen => Phase::Negotiating,
+                State::Established => Phase::Up,
+                State::Replaced | State::Closing | State::Ended => Phase::Closing,
+            },
+            since: self.since,
+            initiator: self.link.initiator,
+            path: self.link.path,
+            esp_path: self.is_established().then(|| self.esp_path()),
+            suite: self.suite,
+            child: self.children.suite(),
+            rekey_child_at: self.timers.get(Timer::RekeyChild),
+            rekey_at: self.timers.get(Timer::RekeyIke),
+            last_heard: self.last_heard,
+            local_nat: self.nat.local,
+            remote_nat: self.nat.remote,
+            ours: self.about.ours,
+            mobike: self.about.mobike,
+            ppk: self.about.ppk,
+            child_reason: self.children.reason,
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What a person wants to know about a connection, and what happens to it.
+
+use core::net::IpAddr;
+
+use heapless::Vec;
+
+use super::path::IkePath;
+use super::reason::Reason;
+use super::suite::{ChildSuite, IkeSuite};
+use crate::path::Path;
+use crate::spd::PeerId;
+use crate::time::Instant;
+
+/// How many addresses, and how many name servers, we take from a peer.
+pub const MAX_GIVEN: usize = 4;
+
+/// What has happened to a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IkeEvent {
+    /// Packets can go to the peer and come from it: its first child SA is there. Comes once more
+    /// when the peer connects anew, but not when keys are replaced.
+    Up(PeerId),
+    /// They could, and cannot any more.
+    Down(PeerId, Reason),
+    /// Our attempt to connect has failed; or, while the connection is [`Phase::Up`], only its child
+    /// SA has.
+    Failed(PeerId, Reason),
+    /// Somebody at this address was refused, who claims to be this peer (which proves nothing), or
+    /// has not said who he is. There are as many as strangers like; who logs them limits that.
+    Refused(Option<PeerId>, IpAddr, Reason),
+    /// The keys of ESP were replaced.
+    ChildRekeyed(PeerId),
+    /// The keys of IKE were replaced.
+    Rekeyed(PeerId),
+    /// The peer is somewhere else, or we are.
+    Moved(PeerId, Path),
+    /// The peer has given us addresses, before [`IkeEvent::Up`].
+    Address(PeerId, Given),
+}
+
+/// What a peer has given us (RFC 7296 §3.15).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Given {
+    /// Addresses of ours in its network.
+    pub addresses: Vec<IpAddr, MAX_GIVEN>,
+    /// Name servers.
+    pub dns: Vec<IpAddr, MAX_GIVEN>,
+}
+
+/// How a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IkeStatus {
+    /// How far it is.
+    pub phase: Phase,
+    /// Since when.
+    pub since: Instant,
+    /// Whether we have begun it.
+    pub initiator: bool,
+    /// Where IKE messages go.
+    pub path: IkePath,
+    /// Where ESP goes, once that is known.
+    pub esp_path: Option<Path>,
+    /// The algorithms of IKE, once they are agreed.
+    pub suite: Option<IkeSuite>,
+    /// The algorithms of ESP, while there is a child SA.
+    pub child: Option<ChildSuite>,
+    /// When the keys of ESP are going to be replaced.
+    pub rekey_child_at: Option<Instant>,
+    /// When those of IKE are.
+    pub rekey_at: Option<Instant>,
+    /// When the peer was last heard of by an authentic message of IKE.
+    pub last_heard: Instant,
+    /// Whether there is a NAT in front of us, and
+    pub local_nat: bool,
+    /// in front of the peer.
+    pub remote_nat: bool,
+    /// Whether it runs this software.
+    pub ours: bool,
+    /// Whether it can follow our address (RFC 4555).
+    pub mobike: bool,
+    /// Whether a postquantum preshared key is mixed in (RFC 8784).
+    pub ppk: bool,
+    /// Why there is no child SA, if there is none although the IKE SA is up.
+    pub child_reason: Option<Reason>,
+}
+
+/// How far a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Both ends are finding out who they are.
+    Negotiating,
+    /// Packets can pass, unless there is no child.
+    Up,
+    /// It is being closed.
+    Closing,
+}

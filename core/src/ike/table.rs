@@ -1,0 +1,484 @@
+//! The slots of IKE SAs: which one is whose, and what concerns several of them.
+
+use core::time::Duration;
+
+use heapless::Deque;
+use managed::ManagedSlice;
+use rand_core::CryptoRng;
+
+use super::child;
+use super::endpoint::{Context, IkeSlot, MAX_SLOTS, SLOT_BITS, Settings};
+use super::exchange::{self, informational, init};
+use super::keymat::IkeSpis;
+use super::link::Link;
+use super::path::{IkePath, Target};
+use super::queue::Events;
+use super::reason::Reason;
+use super::sa::{Env, IkeSa, Outcome, State, Successor};
+use super::status::IkeEvent;
+use super::timer::{Timer, Timers};
+use super::want::Want;
+use super::wire::Header;
+use crate::spd::PeerId;
+use crate::time::Instant;
+
+/// How long an IKE SA that has ended answers the same request again.
+const LINGER: Duration = Duration::from_secs(20);
+/// How long an IKE SA that was replaced waits for its deletion.
+const REPLACED: Duration = Duration::from_secs(60);
+/// How long the slot of a successor is kept free.
+const RESERVED: Duration = Duration::from_secs(60);
+/// How many slots are remembered as having something to send, before all are looked through.
+const OUTBOX_LEN: usize = 16;
+
+/// What an exchange does with an IKE SA.
+pub(crate) type Work<'w> = &'w mut dyn FnMut(&mut IkeSa, &mut Env<'_>) -> Outcome;
+
+/// The slots of IKE SAs.
+pub(crate) struct Table<'a> {
+    pub(crate) settings: Settings,
+    slots: ManagedSlice<'a, IkeSlot>,
+    pub(crate) events: Events,
+    /// How many are half open.
+    pub(crate) half_open: usize,
+    /// The slots that have something to send; `None` if they are more than fit.
+    outbox: Option<Deque<u32, OUTBOX_LEN>>,
+    /// No IKE SA has anything to do before.
+    pub(crate) earliest: Option<Instant>,
+    /// Where the search for a free slot begins.
+    next_free: usize,
+}
+
+impl<'a> Table<'a> {
+    pub(crate) fn new(settings: Settings, mut slots: ManagedSlice<'a, IkeSlot>) -> Table<'a> {
+        slots.iter_mut().for_each(|slot| *slot = None);
+        Table {
+            settings,
+            slots,
+            events: Events::default(),
+            half_open: 0,
+            outbox: Some(Deque::new()),
+            earliest: None,
+            next_free: 0,
+        }
+    }
+
+    pub(crate) fn get(&self, at: usize) -> Option<&IkeSa> {
+        self.slots.get(at)?.as_ref()
+    }
+
+    fn get_mut(&mut self, at: usize) -> Option<&mut IkeSa> {
+        self.slots.get_mut(at)?.as_mut()
+    }
+
+    /// The IKE SA that a message is for.
+    pub(crate) fn find(&self, header: &Header) -> Option<usize> {
+        let own = if header.from_initiator { header.spis.responder } else { header.spis.initiator };
+        let at = slot_of(own);
+        let sa = self.get(at)?;
+        (sa.link.own_spi() == own && sa.link.owns(header)).then_some(at)
+    }
+
+    /// The IKE SA of a peer that tells how it is: one that is up rather than another.
+    pub(crate) fn find_peer(&self, peer: PeerId) -> Option<usize> {
+        let rank = |sa: &IkeSa| match sa.state {
+            State::Established => 0,
+            State::Initiating | State::HalfOpen => 1,
+            State::Replaced | State::Closing | State::Ended => 2,
+        };
+        let of_peer = (0..self.slots.len()).filter_map(|at| Some((at, self.get(at)?)));
+        let of_peer = of_peer.filter(|(_, sa)| sa.peer == Some(peer));
+        of_peer.min_by_key(|(_, sa)| rank(sa)).map(|(at, _)| at)
+    }
+
+    /// A free slot, and an SPI that leads to it.
+    fn spare(&mut self, rng: &mut dyn CryptoRng) -> Option<(usize, u64)> {
+        let count = self.slots.len().min(MAX_SLOTS);
+        let mut order = (self.next_free..count).chain(0..self.next_free.min(count));
+        let free = order.find(|at| matches!(self.slots.get(*at), Some(None)))?;
+        self.next_free = free;
+        // The highest bit keeps it from being zero.
+        let random = rng.next_u64() | 1 << 63;
+        Some((free, random >> SLOT_BITS << SLOT_BITS | free as u64))
+    }
+
+    /// Has an exchange work on an IKE SA, and carries out what comes of it.
+    pub(crate) fn with(&mut self, at: usize, now: Instant, cx: &mut Context<'_>, work: Work<'_>) {
+        let spare = self.spare(cx.rng);
+        let (before, rest) = self.slots.split_at_mut_checked(at).unwrap_or_default();
+        let Some((Some(sa), after)) = rest.split_first_mut() else { return };
+        let mut env = Env {
+            now,
+            rng: cx.rng,
+            pad: cx.pad,
+            sad: cx.sad,
+            settings: &self.settings,
+            events: &mut self.events,
+            spare_spi: spare.map(|(_, spi)| spi),
+            spare_taken: false,
+            others: [before, after],
+        };
+        let half_open = sa.state == State::HalfOpen;
+        let mut outcome = work(sa, &mut env);
+        if matches!(outcome, Outcome::Keep | Outcome::Established)
+            && let Outcome::Gone(reason) = exchange::start_next(sa, &mut env)
+        {
+            outcome = Outcome::Gone(reason);
+        }
+        let taken = env.spare_taken;
+        let path = sa.link.path;
+        if let Some((at, spi)) = spare.filter(|_| taken) {
+            self.reserve(at, spi, now, path);
+        }
+        match outcome {
+            Outcome::Keep => {}
+            Outcome::Established => self.replace_others(at, now, cx),
+            Outcome::Yields => self.yield_to_other(at, now, cx),
+            Outcome::Succeeded => self.succeed(at, now, cx),
+            Outcome::Gone(reason) => self.end(at, cx, reason, None),
+            Outcome::Lingers(reason) => self.end(at, cx, reason, Some(now)),
+        }
+        if half_open && self.get(at).is_none_or(|sa| sa.state != State::HalfOpen) {
+            self.half_open = self.half_open.saturating_sub(1);
+        }
+        self.settle(at);
+    }
+
+    /// Notes what an IKE SA wants to send, and when it is next due.
+    fn settle(&mut self, at: usize) {
+        let Some(sa) = self.get(at) else { return };
+        let (due, to_send) = (sa.due(), sa.link.window.has_to_send());
+        self.earliest = [self.earliest, due].into_iter().flatten().min();
+        if to_send
+            && let Some(outbox) = &mut self.outbox
+            && outbox.push_back(at as u32).is_err()
+        {
+            self.outbox = None;
+        }
+    }
+
+    /// A message that waits to be sent, copied to `out`.
+    pub(crate) fn take(&mut self, out: &mut [u8]) -> Option<(IkePath, usize)> {
+        while let Some(outbox) = &mut self.outbox {
+            let at = outbox.front().copied()? as usize;
+            if let Some(sent) = self.get_mut(at).and_then(|sa| sa.link.window.take(out)) {
+                return Some(sent);
+            }
+            self.outbox.as_mut()?.pop_front();
+        }
+        let sent = self.slots.iter_mut().flatten().find_map(|sa| sa.link.window.take(out));
+        if sent.is_none() {
+            self.outbox = Some(Deque::new());
+        }
+        sent
+    }
+
+    /// Does what is due, as far as there is room for events.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, cx: &mut Context<'_>) {
+        if self.earliest.is_none_or(|earliest| now < earliest) {
+            return;
+        }
+        self.earliest = None;
+        for at in 0..self.slots.len() {
+            let Some(sa) = self.get(at) else { continue };
+            let due = sa.due();
+            if due.is_some_and(|due| due <= now) && self.events.has_room() {
+                self.with(at, now, cx, &mut exchange::handle_timeout);
+            } else {
+                self.earliest = [self.earliest, due].into_iter().flatten().min();
+            }
+        }
+    }
+
+    /// Answers a first request again that was answered, or ignores it for good; false if it is a
+    /// new one.
+    pub(crate) fn answer_again(
+        &mut self,
+        path: &IkePath,
+        header: &Header,
+        datagram: &[u8],
+    ) -> bool {
+        if self.half_open == 0 {
+            return false;
+        }
+        let same = |sa: &IkeSa| {
+            sa.state == State::HalfOpen
+                && sa.link.spis.initiator == header.spis.initiator
+                && sa.peer_init[..] == *datagram
+        };
+        let found = (0..self.slots.len()).find(|at| self.get(*at).is_some_and(same));
+        let Some(at) = found else { return false };
+        if let Some(sa) = self.get_mut(at) {
+            sa.link.window.response.send_again(*path);
+        }
+        self.settle(at);
+        true
+    }
+
+    /// Answers a first request.
+    pub(crate) fn begin_answer(
+        &mut self,
+        now: Instant,
+        cx: &mut Context<'_>,
+        request: &init::Request<'_>,
+    ) -> Result<(), init::Refusal> {
+        let (at, spi) = self.spare(cx.rng).ok_or(init::Refusal::Silence)?;
+        let slot = self.slots.get_mut(at).ok_or(init::Refusal::Silence)?;
+        let mut env = Env {
+            now,
+            rng: cx.rng,
+            pad: cx.pad,
+            sad: cx.sad,
+            settings: &self.settings,
+            events: &mut self.events,
+            spare_spi: None,
+            spare_taken: false,
+            others: [&[], &[]],
+        };
+        init::respond(slot, &mut env, spi, request)?;
+        self.half_open = self.half_open.saturating_add(1);
+        self.settle(at);
+        Ok(())
+    }
+
+    /// See [`Ike::initiate`](super::Ike::initiate).
+    pub(crate) fn initiate(
+        &mut self,
+        now: Instant,
+        cx: &mut Context<'_>,
+        peer: PeerId,
+        target: &Target,
+    ) {
+        let lives = |at| {
+            self.get(at)
+                .is_some_and(|sa| matches!(sa.state, State::Initiating | State::Established))
+        };
+        if self.find_peer(peer).is_some_and(lives) {
+            return;
+        }
+        let Some((at, initiator)) = self.spare(cx.rng) else {
+            return self.events.push(IkeEvent::Failed(peer, Reason::Full));
+        };
+        let Some(slot) = self.slots.get_mut(at) else { return };
+        let link = Link::new(true, IkeSpis { initiator, responder: 0 }, target.first());
+        let sa = slot.insert(IkeSa::new(now, State::Initiating, link));
+        (sa.peer, sa.target) = (Some(peer), Some(*target));
+        self.with(at, now, cx, &mut init::begin);
+    }
+
+    /// Keeps a slot free, as that of an IKE SA which has ended already.
+    fn reserve(&mut self, at: usize, initiator: u64, now: Instant, path: IkePath) {
+        let Some(slot) = self.slots.get_mut(at) else { return };
+        let link = Link::new(true, IkeSpis { initiator, responder: 0 }, path);
+        let sa = slot.insert(IkeSa::new(now, State::Ended, link));
+        sa.timers.set(Timer::Forget, now.saturating_add(RESERVED));
+        self.settle(at);
+    }
+
+    /// Ends an IKE SA, and tells the user unless he knows, or another one of this peer lives. With
+    /// `linger`, it gives its last answer again for a while.
+    fn end(&mut self, at: usize, cx: &mut Context<'_>, reason: Reason, linger: Option<Instant>) {
+        let Some(sa) = self.get(at) else { return };
+        let (state, peer) = (sa.state, sa.peer);
+        self.remove_children(at, cx);
+        if let Some(peer) = peer {
+            let other_lives = |sa: &IkeSa| sa.peer == Some(peer) && sa.state == State::Established;
+            let replaced = (0..self.slots.len())
+                .any(|other| other != at && self.get(other).is_some_and(other_lives));
+            match state {
+                State::Established if !replaced => {
+                    self.events.push(IkeEvent::Down(peer, reason));
+                }
+                State::Initiating if !replaced => {
+                    self.events.push(IkeEvent::Failed(peer, reason));
+                }
+                _ => {}
+            }
+        }
+        let Some(slot) = self.slots.get_mut(at) else { return };
+        match (slot, linger) {
+            (Some(sa), Some(now)) => {
+                sa.state = State::Ended;
+                sa.wants.clear();
+                sa.timers = Timers::default();
+                sa.timers.set(Timer::Forget, now.saturating_add(LINGER));
+            }
+            (slot, _) => *slot = None,
+        }
+    }
+
+    fn remove_children(&mut self, at: usize, cx: &mut Context<'_>) {
+        if let Some(sa) = self.get_mut(at) {
+            child::remove_all(sa, cx.sad);
+        }
+    }
+
+    /// Of the IKE SAs with one peer, only the one that was just authenticated stays.
+    fn replace_others(&mut self, at: usize, now: Instant, cx: &mut Context<'_>) {
+        let Some(peer) = self.get(at).and_then(|sa| sa.peer) else { return };
+        for other in 0..self.slots.len() {
+            let Some(sa) = self.get(other).filter(|sa| sa.peer == Some(peer) && other != at) else {
+                continue;
+            };
+            match sa.state {
+                State::Established => self.close_replaced(other, now, cx),
+                // The peer has not heard who we are yet.
+                State::Initiating if sa.link.keys.is_none() => {
+                    self.end(other, cx, Reason::Replaced, None);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Of two connections that were begun at once, the end that has begun this one deletes it; the
+    /// other end waits for that.
+    fn yield_to_other(&mut self, at: usize, now: Instant, cx: &mut Context<'_>) {
+        let Some(sa) = self.get_mut(at) else { return };
+        if sa.link.initiator {
+            self.close_replaced(at, now, cx);
+        } else {
+            sa.state = State::Replaced;
+            sa.timers = Timers::default();
+            sa.timers.set(Timer::Forget, now.saturating_add(REPLACED));
+        }
+    }
+
+    /// Another connection with the same peer has taken the place of this one: the peer is told, in
+    /// case it knows it still.
+    fn close_replaced(&mut self, at: usize, now: Instant, cx: &mut Context<'_>) {
+        self.remove_children(at, cx);
+        self.with(at, now, cx, &mut |sa, _| {
+            sa.state = State::Replaced;
+            sa.timers = Timers::default();
+            sa.timers.set(Timer::Forget, now.saturating_add(REPLACED));
+            sa.wants.clear();
+            sa.wants.add(Want::CloseIke);
+            Outcome::Keep
+        });
+    }
+
+    /// Puts the successor of an IKE SA in its slot. All but the keys and the message ids goes on;
+    /// the old one only waits to be deleted, by the end that has begun the exchange (RFC 7296
+    /// §2.18).
+    fn succeed(&mut self, at: usize, now: Instant, cx: &mut Context<'_>) {
+        let Some(old) = self.get_mut(at) else { return };
+        let Some(successor) = old.successor.take() else { return };
+        let Successor { initiator, spis, suite, keys } = successor;
+        let mut link = Link::new(initiator, spis, old.link.path);
+        link.keys = Some(keys);
+        let mut new = IkeSa::new(now, State::Established, link);
+        (new.peer, new.target, new.suite) = (old.peer, old.target, Some(suite));
+        (new.about, new.nat, new.encap) = (old.about, old.nat, old.encap);
+        new.since = old.since;
+        new.wants = core::mem::take(&mut old.wants);
+        new.children = core::mem::take(&mut old.children);
+        new.timers = core::mem::take(&mut old.timers);
+        old.state = State::Replaced;
+        old.timers.set(Timer::Forget, now.saturating_add(REPLACED));
+        if initiator {
+            old.wants.add(Want::CloseIke);
+        }
+        let at_new = slot_of(new.link.own_spi());
+        let Some(slot) = self.slots.get_mut(at_new) else { return };
+        *slot = Some(new);
+        self.with(at_new, now, cx, &mut |sa, env| {
+            if let Some((peer, entry)) = sa.entry(env.pad) {
+                sa.start_lifetime(env, &entry.lifetimes);
+                env.events.push(IkeEvent::Rekeyed(peer));
+            }
+            Outcome::Keep
+        });
+        self.with(at, now, cx, &mut |_, _| Outcome::Keep);
+    }
+
+    /// See [`Ike::enlarge`](super::Ike::enlarge).
+    pub(crate) fn enlarge(&mut self, mut slots: ManagedSlice<'a, IkeSlot>) {
+        if slots.len() <= self.slots.len() {
+            return;
+        }
+        // An SPI names its slot: each stays where it is.
+        let before =
+            self.slots.iter_mut().map(Option::take).chain(core::iter::repeat_with(|| None));
+        slots.iter_mut().zip(before).for_each(|(to, from)| *to = from);
+        self.slots = slots;
+    }
+
+    /// See [`Ike::renumber`](super::Ike::renumber).
+    pub(crate) fn renumber(&mut self, renamed: &dyn Fn(PeerId) -> Option<PeerId>) {
+        for slot in self.slots.iter_mut() {
+            let Some(before) = slot.as_ref().and_then(|sa| sa.peer) else { continue };
+            match (renamed(before), slot.as_mut()) {
+                (Some(after), Some(sa)) => sa.peer = Some(after),
+                _ => *slot = None,
+            }
+        }
+    }
+
+    /// See [`Ike::forget`](super::Ike::forget).
+    pub(crate) fn forget(&mut self, cx: &mut Context<'_>, peer: PeerId) {
+        for at in 0..self.slots.len() {
+            if self.get(at).is_some_and(|sa| sa.peer == Some(peer)) {
+                self.remove_children(at, cx);
+                if let Some(slot) = self.slots.get_mut(at) {
+                    *slot = None;
+                }
+            }
+        }
+    }
+
+    /// See [`Ike::terminate`](super::Ike::terminate).
+    pub(crate) fn close(&mut self, now: Instant, cx: &mut Context<'_>, peer: PeerId) {
+        for at in 0..self.slots.len() {
+            let Some(sa) = self.get(at).filter(|sa| sa.peer == Some(peer)) else { continue };
+            match sa.state {
+                State::Established => self.with(at, now, cx, &mut |sa, env| {
+                    informational::close(sa, env);
+                    Outcome::Keep
+                }),
+                State::Initiating => self.end(at, cx, Reason::Closed, None),
+                _ => {}
+            }
+        }
+    }
+
+    /// See [`Ike::address_changed`](super::Ike::address_changed).
+    pub(crate) fn address_changed(
+        &mut self,
+        now: Instant,
+        cx: &mut Context<'_>,
+        peer: PeerId,
+        target: &Target,
+    ) -> bool {
+        let moves =
+            |sa: &IkeSa| sa.state == State::Established && sa.about.mobike && sa.link.initiator;
+        let Some(at) = self.find_peer(peer).filter(|at| self.get(*at).is_some_and(moves)) else {
+            return false;
+        };
+        self.with(at, now, cx, &mut |sa, env| {
+            sa.target = Some(*target);
+            let path = if sa.link.path.natt { target.floated() } else { target.first() };
+            sa.link.window.redirect(path);
+            sa.move_to(env, &path);
+            sa.wants.add(Want::UpdateAddress);
+            Outcome::Keep
+        });
+        true
+    }
+
+    /// Has the IKE SA of a peer begin an exchange.
+    pub(crate) fn want(&mut self, now: Instant, cx: &mut Context<'_>, peer: PeerId, want: Want) {
+        let Some(at) = self.find_peer(peer) else { return };
+        self.with(at, now, cx, &mut |sa, _| {
+            if sa.state == State::Established {
+                sa.wants.add(want);
+            }
+            Outcome::Keep
+        });
+    }
+}
+
+/// The slot that an SPI of ours leads to.
+fn slot_of(spi: u64) -> usize {
+    (spi & (MAX_SLOTS as u64 - 1)) as usize
+}

@@ -1,0 +1,217 @@
+//! One peer, and when to call it.
+
+use core::net::IpAddr;
+use core::time::Duration;
+
+use simplevpn_core::Instant;
+use simplevpn_core::ike::identity::Identity;
+use simplevpn_core::ike::{self, Given, Reason};
+
+use super::directory;
+use super::random;
+use crate::config::model::{self, Interface, Peer, Start};
+
+/// The pause after the first attempt that failed; it doubles with each further one.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// What is known of a peer beside its IKE SA.
+#[derive(Default)]
+pub(in crate::daemon) struct Call {
+    /// Where it is to be called, as far as that is known.
+    pub(super) address: Option<IpAddr>,
+    /// The same as an identity, for a peer without any other.
+    pub(super) address_id: Option<Identity>,
+    /// What it gets when it asks for an address.
+    pub(super) lease: Vec<IpAddr>,
+    /// What it has given us.
+    pub(super) given: Given,
+    /// Since when packets can pass.
+    pub(super) up: Option<Instant>,
+    /// Why they cannot.
+    pub(super) reason: Option<Reason>,
+    start: Option<Start>,
+    /// Whether somebody wants it called.
+    wanted: bool,
+    /// Not called before.
+    not_before: Instant,
+    /// Attempts that failed, one after the other.
+    failures: u32,
+    /// Raw ESP does not arrive: UDP is used instead.
+    pub(super) through_udp: bool,
+    /// Since when ESP goes out and none comes in.
+    pub(super) silence: Option<Silence>,
+}
+
+/// ESP goes out, and none comes in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Silence {
+    pub(super) since: Instant,
+    /// Packets sent by then.
+    pub(super) sent: u64,
+}
+
+impl Call {
+    pub(super) fn new(interface: &Interface, peer: &Peer) -> Call {
+        let start = directory::keys(peer).map(|keys| keys.start);
+        // An address of ours comes from the peer: without one there may be no traffic to wait for.
+        let wanted = start == Some(Start::Auto)
+            || (start == Some(Start::Traffic) && interface.virtual_addresses);
+        Call { lease: directory::lease(peer), start, wanted, ..Call::default() }
+    }
+
+    /// The peer is to be called there.
+    pub(super) fn aim(&mut self, address: IpAddr) {
+        if self.address != Some(address) {
+            self.address = Some(address);
+            self.address_id = Some(Identity::of_address(address));
+            self.not_before = Instant::ZERO;
+        }
+    }
+
+    /// There are packets for it.
+    pub(super) fn want(&mut self) {
+        self.wanted |= self.start == Some(Start::Traffic);
+    }
+
+    /// Whether it is to be called now.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.wanted && self.address.is_some() && now >= self.not_before
+    }
+
+    /// When it is going to be called.
+    pub(super) fn next(&self) -> Option<Instant> {
+        (self.wanted && self.address.is_some()).then_some(self.not_before)
+    }
+
+    /// What it waits for if nothing went wrong.
+    pub(super) fn waits_for(&self) -> &'static str {
+        match (self.start, self.address) {
+            (Some(Start::Auto), None) => "its address is not known yet",
+            (Some(Start::Auto), Some(_)) => "it is going to be called",
+            (Some(Start::Traffic), _) => "waits for traffic",
+            (Some(Start::None) | None, _) => "waits for the peer to call",
+        }
+    }
+
+    pub(super) fn came_up(&mut self, now: Instant) {
+        self.up = Some(now);
+        (self.reason, self.failures, self.silence) = (None, 0, None);
+    }
+
+    /// The connection has ended, or an attempt to make one.
+    pub(super) fn failed(&mut self, now: Instant, reason: Reason) {
+        (self.up, self.reason, self.silence) = (None, Some(reason), None);
+        // Whoever waits for traffic waits for more of it.
+        self.wanted = self.start == Some(Start::Auto);
+        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(6)).min(LONGEST_PAUSE);
+        self.failures += 1;
+        // Those who lost the same peer at the same time do not all come back at once.
+        let pause = pause.as_millis() as u64;
+        let pause = pause / 2 + random::below(pause / 2 + 1);
+        self.not_before = now.saturating_add(Duration::from_millis(pause));
+    }
+
+    /// We have dropped the connection, to make another.
+    pub(super) fn dropped(&mut self) {
+        (self.up, self.silence, self.wanted) = (None, None, true);
+        self.not_before = Instant::ZERO;
+    }
+
+    /// Somebody who claims to be the peer was refused.
+    pub(super) fn refused(&mut self, reason: Reason) {
+        if self.up.is_none() {
+            self.reason = Some(reason);
+        }
+    }
+
+    /// The next call is not made before.
+    pub(super) fn hold(&mut self, until: Instant) {
+        self.not_before = until;
+    }
+
+    pub(super) fn not_before(&self) -> Instant {
+        self.not_before
+    }
+
+    /// Whether attempts have failed since it was last up.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failures > 0
+    }
+
+    /// How ESP is to travel.
+    pub(super) fn encap(&self, peer: &Peer) -> ike::Encap {
+        match peer.encap {
+            model::Encap::Auto if self.through_udp => ike::Encap::Udp,
+            encap => directory::encap(encap),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(start: &str) -> (Interface, Peer) {
+        let key = "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=";
+        let office = "PUAXw+hDiVqStwqnTRt+vJyYLM8uxJaMwM1V8Sr0Zgw=";
+        let text = format!(
+            "config interface 'vpn0'\n\toption proto 'simplevpn'\n\toption private_key '{key}'\n\
+             config simplevpn_vpn0 'office'\n\toption public_key '{office}'\n\
+             \toption endpoint_host '192.0.2.1'\n\tlist allowed_ips '10.1.0.0/16'\n\
+             \toption start '{start}'\n"
+        );
+        let interface = crate::config::parse("f", &text).unwrap().interfaces.remove(0);
+        let peer = interface.peers[0].clone();
+        (interface, peer)
+    }
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_millis(seconds * 1000)
+    }
+
+    #[test]
+    fn pauses_grow_to_a_minute_and_begin_anew_after_success() {
+        let (interface, peer) = peer("auto");
+        let mut call = Call::new(&interface, &peer);
+        assert!(!call.is_due(at(0)), "its address is not known");
+        call.aim("192.0.2.1".parse().unwrap());
+        assert!(call.is_due(at(0)));
+        let pause = |call: &mut Call| {
+            call.failed(at(100), Reason::NoAnswer);
+            call.next().unwrap().saturating_since(at(100)).as_millis()
+        };
+        for longest in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
+            let pause = pause(&mut call);
+            assert!((longest * 500..=longest * 1000).contains(&pause), "{pause} ms of {longest} s");
+        }
+        call.came_up(at(200));
+        assert!(pause(&mut call) <= 1000);
+        call.aim("192.0.2.2".parse().unwrap());
+        assert!(call.is_due(at(100)), "elsewhere it may be reached");
+    }
+
+    #[test]
+    fn traffic_calls_once() {
+        let (interface, peer) = peer("traffic");
+        let mut call = Call::new(&interface, &peer);
+        call.aim("192.0.2.1".parse().unwrap());
+        assert!(!call.is_due(at(0)));
+        call.want();
+        assert!(call.is_due(at(0)));
+        call.failed(at(0), Reason::NoAnswer);
+        assert!(!call.is_due(at(100)));
+        call.want();
+        assert!(!call.is_due(at(0)) && call.is_due(at(1)));
+    }
+
+    #[test]
+    fn who_only_answers_calls_nobody() {
+        let (interface, peer) = peer("none");
+        let mut call = Call::new(&interface, &peer);
+        call.aim("192.0.2.1".parse().unwrap());
+        call.want();
+        assert!(!call.is_due(at(100)));
+    }
+}

@@ -1,0 +1,561 @@
+//! IKE for one interface: the endpoint of the core between sockets, configuration and tunnel.
+//!
+//! The core negotiates; here is decided whom to call and when, and what follows for the tunnel and
+//! its surroundings. The log tells one story per connection.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `inbox` | messages that have come |
+//! | `directory` | the peers as the configuration has them |
+//! | `database` | the SAs that packets use |
+//! | `call` | when a peer is called |
+//! | `random` | the kernel's randomness |
+
+mod call;
+mod database;
+mod directory;
+mod inbox;
+mod random;
+
+use core::net::IpAddr;
+use core::time::Duration;
+
+use simplevpn_core::crypto::dh::Group;
+use simplevpn_core::crypto::sign::PrivateKey;
+use simplevpn_core::ike::suite::Preferences;
+use simplevpn_core::ike::{
+    Context, Given, Ike, IkeEvent, IkeSlot, IkeStatus, MAX_MESSAGE_LEN, Phase, Reason, Settings,
+    Target,
+};
+use simplevpn_core::{Instant, Path, PeerId};
+use smoltcp::wire::IpCidr;
+
+use self::call::{Call, Silence};
+use self::database::Database;
+use self::directory::Directory;
+pub(super) use self::inbox::Inbox;
+use self::random::Random;
+use super::engine::Engine;
+use super::outer::Which;
+use super::peers;
+use crate::config::model::{Encap, Host, Interface, Keying, Secret};
+use crate::outer_socket::Family;
+use crate::status::{Connection, State};
+
+/// Bytes for a fragmented message of a peer's.
+const REASSEMBLY: usize = 4096;
+/// IKE SAs beyond one for each peer: those of strangers, and those that take the place of others.
+const SPARE_SAS: usize = 24;
+/// After so long without any ESP on a raw path, while ours goes out, something on the way drops it.
+const SILENCE: Duration = Duration::from_secs(10);
+/// Packets sent in vain by then.
+const SILENT_PACKETS: u64 = 3;
+/// How often the log tells of strangers.
+const STRANGERS: Duration = Duration::from_secs(60);
+
+/// Whether some keys are negotiated.
+pub(super) fn is_used(interface: &Interface) -> bool {
+    interface.peers.iter().any(|peer| directory::keys(peer).is_some())
+}
+
+/// Whether every peer is one that we call: then our ports are our own affair.
+pub(super) fn only_calls(interface: &Interface) -> bool {
+    interface
+        .peers
+        .iter()
+        .all(|peer| matches!(peer.keying, Keying::Ike(_)) && peer.endpoint.is_some())
+}
+
+/// The IKE endpoint of an interface.
+pub(super) struct Control {
+    endpoint: Ike<'static>,
+    private_key: Option<PrivateKey>,
+    /// One for each peer.
+    pub(super) calls: Vec<Call>,
+    out: Box<[u8]>,
+    /// When the log was last told of a stranger.
+    told: Option<Instant>,
+}
+
+impl Control {
+    pub(super) fn new(interface: &Interface) -> Control {
+        let count = interface.peers.len();
+        let reassembly = vec![0; REASSEMBLY];
+        let settings = Settings::new(Preferences::new(has_fast_aes()));
+        let endpoint = Ike::new(settings, slots(count).into(), reassembly.into(), &mut Random);
+        Control {
+            endpoint,
+            private_key: interface.private_key.as_ref().and_then(private_key),
+            calls: interface.peers.iter().map(|peer| Call::new(interface, peer)).collect(),
+            out: vec![0; MAX_MESSAGE_LEN].into_boxed_slice(),
+            told: None,
+        }
+    }
+
+    pub(super) fn status(&self, id: PeerId) -> Option<IkeStatus> {
+        self.endpoint.status(id)
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.endpoint.poll_timeout()
+    }
+
+    fn call(&mut self, id: PeerId) -> Option<&mut Call> {
+        self.calls.get_mut(id.index())
+    }
+
+    /// The addresses of ours that peers have given us.
+    pub(super) fn given(&self) -> impl Iterator<Item = IpCidr> {
+        let addresses = self.calls.iter().flat_map(|call| &call.given.addresses);
+        addresses.map(|address| {
+            let len = if address.is_ipv4() { 32 } else { 128 };
+            IpCidr::new((*address).into(), len)
+        })
+    }
+
+    /// The name servers that peers have given us.
+    pub(super) fn name_servers(&self) -> impl Iterator<Item = IpAddr> {
+        self.calls.iter().flat_map(|call| call.given.dns.iter().copied())
+    }
+}
+
+/// Storage for the IKE SAs of so many peers.
+fn slots(peers: usize) -> Vec<IkeSlot> {
+    (0..peers + peers.min(SPARE_SAS) + SPARE_SAS).map(|_| None).collect()
+}
+
+fn private_key(secret: &Secret) -> Option<PrivateKey> {
+    secret.0.first_chunk().map(PrivateKey::from_seed)
+}
+
+/// Whether the processor has instructions for AES.
+fn has_fast_aes() -> bool {
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    return std::arch::is_x86_feature_detected!("aes");
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("aes");
+    #[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
+    false
+}
+
+fn group(group: Group) -> &'static str {
+    match group {
+        Group::Curve25519 => "x25519",
+        Group::P256 => "p256",
+    }
+}
+
+/// What the endpoint is told to do.
+type Act<'a> = &'a mut dyn FnMut(&mut Ike<'static>, &mut Context<'_>);
+
+impl Engine {
+    /// Lets the endpoint do something, sends what it has to say, and follows what has happened.
+    fn with_ike(&mut self, now: Instant, act: Act<'_>) {
+        let Some(control) = &mut self.ike else { return };
+        let Control { endpoint, private_key, calls, out, .. } = control;
+        let directory =
+            Directory { interface: &self.interface, private_key: private_key.as_ref(), calls };
+        let mut sad = Database { peers: &mut self.peers };
+        act(endpoint, &mut Context { rng: &mut Random, pad: &directory, sad: &mut sad });
+        while let Some(transmit) = endpoint.poll_transmit(out) {
+            let message = out.get(..transmit.len).unwrap_or_default();
+            self.data.send_message(&transmit.path, message, now);
+        }
+        while let Some(event) = self.ike.as_mut().and_then(|ike| ike.endpoint.poll_event()) {
+            self.ike_event(&event, now);
+        }
+        self.follow_redirections();
+    }
+
+    /// Processes the messages that have come.
+    pub(super) fn handle_messages(&mut self, now: Instant) {
+        if self.data.inbox.as_ref().is_none_or(Inbox::is_empty) {
+            return;
+        }
+        let Some(mut inbox) = self.data.inbox.take() else { return };
+        inbox.drain(&mut |path, message| {
+            self.with_ike(now, &mut |ike, cx| ike.handle(now, cx, path, message));
+        });
+        self.data.inbox = Some(inbox);
+    }
+
+    /// Lets IKE do what time demands.
+    pub(super) fn tick_ike(&mut self, now: Instant) {
+        let due = self.ike.as_ref().and_then(Control::deadline);
+        if due.is_some_and(|due| due <= now) {
+            self.with_ike(now, &mut |ike, cx| ike.handle_timeout(now, cx));
+        }
+    }
+
+    /// Calls the peers that are to be called.
+    pub(super) fn call_peers(&mut self, now: Instant) {
+        let Some(control) = &self.ike else { return };
+        let due = |(at, call): (usize, &Call)| {
+            let id = PeerId(at as u32);
+            (call.is_due(now) && control.status(id).is_none()).then_some((id, call.address?))
+        };
+        let due: Vec<_> = control.calls.iter().enumerate().filter_map(due).collect();
+        for (id, remote) in due {
+            // Without a way there it is tried again at the next tick.
+            if let Some(target) = self.target(id, remote) {
+                self.with_ike(now, &mut |ike, cx| ike.initiate(now, cx, id, &target));
+            }
+        }
+    }
+
+    /// How a peer at `remote` is reached; `None` if there is no way.
+    fn target(&mut self, id: PeerId, remote: IpAddr) -> Option<Target> {
+        let local = self.local_address(remote)?;
+        let endpoint = self.interface.peers.get(id.index())?.endpoint.as_ref();
+        let (port, nat_port) = endpoint.map_or((500, 4500), |e| (e.port, e.nat_port));
+        let own = |natt| self.data.outer.port(Which::of_ike(remote, natt));
+        Some(Target {
+            local,
+            remote,
+            ports: own(false).map(|own| (own, port)),
+            nat_ports: (own(true)?, nat_port),
+        })
+    }
+
+    /// The address of ours from which packets go to `remote`.
+    fn local_address(&mut self, remote: IpAddr) -> Option<IpAddr> {
+        let through = match &self.interface.tunlink {
+            Some(name) => Some(self.netlink.link(name).ok()??.index),
+            None => None,
+        };
+        self.netlink.route_to(remote, self.steering.mark(), through).ok()??.source
+    }
+
+    /// There is an address at which a peer can be called.
+    pub(super) fn aim_call(&mut self, at: usize, address: IpAddr) {
+        let Some(call) = self.ike.as_mut().and_then(|ike| ike.calls.get_mut(at)) else { return };
+        call.aim(address);
+        self.peers.list[at].aimed = Some(address);
+        self.changed.endpoints = true;
+    }
+
+    /// There are packets for a peer without an SA.
+    pub(super) fn want_call(&mut self, id: PeerId, now: Instant) {
+        if let Some(call) = self.ike.as_mut().and_then(|ike| ike.call(id)) {
+            call.want();
+            self.call_peers(now);
+        }
+    }
+
+    /// Few sequence numbers are left on a peer's SA.
+    pub(super) fn renew_keys(&mut self, id: PeerId, now: Instant) {
+        self.with_ike(now, &mut |ike, cx| ike.rekey_child(now, cx, id));
+    }
+
+    /// Follows what has happened.
+    fn ike_event(&mut self, event: &IkeEvent, now: Instant) {
+        match event {
+            IkeEvent::Up(id) => self.came_up(*id, now),
+            IkeEvent::Down(id, reason) => {
+                self.tell(*id, log::Level::Info, &format_args!("down: {reason}"));
+                self.went_down(*id, *reason, now);
+            }
+            IkeEvent::Failed(id, reason) => self.attempt_failed(*id, *reason, now),
+            IkeEvent::Refused(claimed, from, reason) => self.refused(*claimed, *from, *reason, now),
+            IkeEvent::ChildRekeyed(id) => {
+                self.tell(*id, log::Level::Debug, &"new keys for packets");
+            }
+            IkeEvent::Rekeyed(id) => self.tell(*id, log::Level::Debug, &"new keys for IKE"),
+            IkeEvent::Moved(id, path) => {
+                let to = path.remote();
+                self.tell(*id, log::Level::Info, &format_args!("moved; now at {to}"));
+            }
+            IkeEvent::Address(id, given) => self.take_addresses(*id, given),
+            _ => {}
+        }
+    }
+
+    /// Tells the log about a peer.
+    fn tell(&self, id: PeerId, level: log::Level, what: &dyn core::fmt::Display) {
+        if let Some(peer) = self.interface.peers.get(id.index()) {
+            log::log!(level, "{}: {}: {what}", self.interface.name, peer.name);
+        }
+    }
+
+    fn came_up(&mut self, id: PeerId, now: Instant) {
+        let Some(control) = &mut self.ike else { return };
+        let status = control.status(id);
+        if let Some(call) = control.call(id) {
+            call.came_up(now);
+        }
+        let Some(status) = status else { return };
+        let how = if status.initiator { "called" } else { "was called by" };
+        let suite = status.child.map_or("no SA", |child| child.cipher.name());
+        let by = match status.esp_path {
+            Some(Path::Udp { .. }) => "ESP in UDP",
+            _ => "raw ESP",
+        };
+        let remote = status.path.remote.ip();
+        let what = format_args!("up: {how} {remote}; {suite}, {by}");
+        self.tell(id, log::Level::Info, &what);
+        self.changed.endpoints = true;
+    }
+
+    fn went_down(&mut self, id: PeerId, reason: Reason, now: Instant) {
+        if let Some(call) = self.ike.as_mut().and_then(|ike| ike.call(id)) {
+            call.failed(now, reason);
+        }
+    }
+
+    /// Our attempt has failed: that is told once for each reason, until it succeeds.
+    fn attempt_failed(&mut self, id: PeerId, reason: Reason, now: Instant) {
+        let Some(call) = self.ike.as_mut().and_then(|ike| ike.call(id)) else { return };
+        let level = match call.reason == Some(reason) && call.has_failed() {
+            true => log::Level::Debug,
+            false => log::Level::Warn,
+        };
+        self.tell(id, level, &format_args!("no connection: {reason}"));
+        self.went_down(id, reason, now);
+        if reason == Reason::NoAnswer {
+            self.look_elsewhere(id, now);
+        }
+    }
+
+    /// A peer does not answer: its name may lead elsewhere by now, or to another address as well.
+    fn look_elsewhere(&mut self, id: PeerId, now: Instant) {
+        let Some(peer) = self.interface.peers.get(id.index()) else { return };
+        let Some(Host::Name(name)) = peer.endpoint.as_ref().map(|endpoint| &endpoint.host) else {
+            return;
+        };
+        let addresses = self.resolver.last(name).to_vec();
+        self.resolver.watch(name, now);
+        let at = self.peers.list.get(id.index()).and_then(|peer| peer.aimed);
+        let at = addresses.iter().position(|address| Some(*address) == at);
+        let others = (1..=addresses.len()).map(|n| (at.unwrap_or(0) + n) % addresses.len());
+        let mut others = others.filter_map(|at| addresses.get(at)).copied();
+        if let Some(next) = others.find(|address| self.data.outer.serves(Family::of(*address)))
+            && let Some(call) = self.ike.as_mut().and_then(|ike| ike.call(id))
+        {
+            let not_before = call.not_before();
+            call.aim(next);
+            call.hold(not_before);
+            self.peers.list[id.index()].aimed = Some(next);
+            self.changed.endpoints = true;
+        }
+    }
+
+    /// Somebody was refused: strangers can do that as often as they like.
+    fn refused(&mut self, claimed: Option<PeerId>, from: IpAddr, reason: Reason, now: Instant) {
+        let Some(control) = &mut self.ike else { return };
+        if let Some(call) = claimed.and_then(|id| control.call(id)) {
+            call.refused(reason);
+        }
+        if control.told.is_none_or(|told| now.saturating_since(told) >= STRANGERS) {
+            control.told = Some(now);
+            let name = &self.interface.name;
+            let claimed = claimed.and_then(|id| self.interface.peers.get(id.index()));
+            let who = claimed.map(|peer| format!(" as {}", peer.name)).unwrap_or_default();
+            log::warn!(
+                "{name}: {from} tried to connect{who}: {reason}; more are not told for a minute"
+            );
+        }
+    }
+
+    /// Gives the TUN device the addresses that a peer has given us.
+    fn take_addresses(&mut self, id: PeerId, given: &Given) {
+        let Some(call) = self.ike.as_mut().and_then(|ike| ike.call(id)) else { return };
+        if call.given == *given {
+            return;
+        }
+        call.given = given.clone();
+        for address in &given.addresses {
+            self.tell(id, log::Level::Info, &format_args!("our address is {address}"));
+        }
+        if self.netifd.is_none() {
+            for server in &given.dns {
+                self.tell(id, log::Level::Info, &format_args!("offers the name server {server}"));
+            }
+        }
+        self.changed.addresses = true;
+    }
+
+    /// Tells the surroundings where IKE has led packets.
+    fn follow_redirections(&mut self) {
+        for at in 0..self.peers.list.len() {
+            if core::mem::take(&mut self.peers.list[at].redirected) {
+                self.begin_path_mtu(PeerId(at as u32));
+                self.changed.endpoints = true;
+            }
+        }
+    }
+
+    /// Looks for connections over which ESP goes out and none comes in, although the peer answers:
+    /// something on the way lets only UDP pass.
+    pub(super) fn look_for_silence(&mut self, now: Instant) {
+        let Some(control) = &mut self.ike else { return };
+        let mut probe = Vec::new();
+        let mut silent = Vec::new();
+        for (at, call) in control.calls.iter_mut().enumerate() {
+            let id = PeerId(at as u32);
+            let (Some(up), Some(peer)) = (call.up, self.interface.peers.get(at)) else { continue };
+            let Some(outbound) = self.peers.tunnel.sealer.peer(id) else { continue };
+            let heard = self.peers.tunnel.opener.peer(id).and_then(|peer| peer.traffic().last);
+            let raw = matches!(outbound.path(), Some(Path::Esp { .. }));
+            if !raw || peer.encap != Encap::Auto || heard.is_some_and(|heard| heard >= up) {
+                call.silence = None;
+                continue;
+            }
+            let sent = outbound.traffic().packets;
+            let Some(silence) = call.silence else {
+                call.silence = Some(Silence { since: now, sent });
+                continue;
+            };
+            if sent == silence.sent {
+                call.silence = Some(Silence { since: now, sent });
+            } else if now.saturating_since(silence.since) >= SILENCE
+                && sent - silence.sent >= SILENT_PACKETS
+            {
+                let status = control.endpoint.status(id);
+                match status {
+                    // It answers, and the connection is ours to make anew.
+                    Some(status) if status.initiator && status.last_heard >= silence.since => {
+                        call.through_udp = true;
+                        silent.push(id);
+                    }
+                    Some(status) if status.initiator => probe.push(id),
+                    _ => {}
+                }
+            }
+        }
+        for id in probe {
+            self.with_ike(now, &mut |ike, cx| ike.probe(now, cx, id));
+        }
+        for id in silent {
+            self.tell(id, log::Level::Warn, &"no ESP arrives; trying ESP in UDP");
+            self.drop_connection(id, now);
+        }
+        self.call_peers(now);
+    }
+
+    /// Our addresses or routes have changed: who can follow is told, who cannot is called anew.
+    pub(super) fn move_connections(&mut self, now: Instant) {
+        let Some(control) = &self.ike else { return };
+        let connections = (0..control.calls.len()).map(|at| PeerId(at as u32));
+        let connections: Vec<_> = connections
+            .filter_map(|id| Some((id, control.status(id)?.path)))
+            .filter(|(_, path)| !path.local.ip().is_unspecified())
+            .collect();
+        for (id, path) in connections {
+            let Some(target) = self.target(id, path.remote.ip()) else { continue };
+            if target.local == path.local.ip() {
+                continue;
+            }
+            let mut anew = false;
+            self.with_ike(now, &mut |ike, cx| {
+                let follows = ike.address_changed(now, cx, id, &target);
+                anew = !follows && ike.status(id).is_some_and(|status| status.initiator);
+            });
+            if anew {
+                self.drop_connection(id, now);
+            }
+        }
+        self.call_peers(now);
+    }
+
+    /// Closes all connections: each peer is told, once.
+    pub(super) fn close_connections(&mut self, now: Instant) {
+        let count = self.ike.as_ref().map_or(0, |ike| ike.calls.len());
+        for id in (0..count as u32).map(PeerId) {
+            self.with_ike(now, &mut |ike, cx| ike.terminate(now, cx, id));
+        }
+    }
+
+    /// Drops a connection, of which the peer is told once; another may be made at once.
+    fn drop_connection(&mut self, id: PeerId, now: Instant) {
+        self.with_ike(now, &mut |ike, cx| ike.terminate(now, cx, id));
+        self.with_ike(now, &mut |ike, cx| ike.forget(cx, id));
+        if let Some(call) = self.ike.as_mut().and_then(|ike| ike.call(id)) {
+            call.dropped();
+        }
+    }
+
+    /// Closes the connections with peers that `interface` has no more, or other than before, and
+    /// returns whether we are the same to all others.
+    pub(super) fn close_changed(&mut self, interface: &Interface, now: Instant) -> bool {
+        let same_identity = interface.private_key == self.interface.private_key
+            && interface.virtual_addresses == self.interface.virtual_addresses;
+        for at in 0..self.peers.list.len() {
+            let before = &self.peers.list[at].config;
+            let stays = interface.peers.iter().any(|after| peers::is_same(before, after));
+            if !stays || !same_identity {
+                let id = PeerId(at as u32);
+                self.drop_connection(id, now);
+            }
+        }
+        same_identity
+    }
+
+    /// Goes on under another configuration, in which each peer has the place in `before` that is
+    /// given for it, if it was there.
+    pub(super) fn adopt_connections(&mut self, before: &[Option<usize>]) {
+        let Some(control) = &mut self.ike else { return };
+        control.private_key = self.interface.private_key.as_ref().and_then(private_key);
+        control.endpoint.enlarge(slots(before.len()).into());
+        let mut calls: Vec<_> = core::mem::take(&mut control.calls).into_iter().map(Some).collect();
+        let known = |at: Option<usize>| calls.get_mut(at?).and_then(Option::take);
+        let known: Vec<_> = before.iter().copied().map(known).collect();
+        let peers = known.into_iter().zip(&self.interface.peers);
+        let new = |peer| Call::new(&self.interface, peer);
+        control.calls = peers.map(|(call, peer)| call.unwrap_or_else(|| new(peer))).collect();
+        control.endpoint.renumber(&|id| {
+            let at = before.iter().position(|before| *before == Some(id.index()))?;
+            Some(PeerId(at as u32))
+        });
+    }
+
+    /// The addresses of the TUN device, with those that peers have given us.
+    pub(super) fn addresses(&self) -> Vec<IpCidr> {
+        let given = self.ike.iter().flat_map(Control::given);
+        self.interface.addresses.iter().copied().chain(given).collect()
+    }
+
+    /// How the connection with a peer is, for people; `None` if its keys are manual.
+    pub(super) fn connection(&self, id: PeerId) -> Option<Connection> {
+        directory::keys(self.interface.peers.get(id.index())?)?;
+        let control = self.ike.as_ref()?;
+        let call = control.calls.get(id.index())?;
+        let status = control.status(id);
+        let Some(status) = status else {
+            let reason = call.reason.map(|reason| reason.to_string());
+            let reason = reason.unwrap_or_else(|| call.waits_for().to_owned());
+            return Some(Connection {
+                state: State::Down,
+                since: None,
+                reason: Some(reason),
+                next_call: call.next(),
+                rekey: None,
+                last_heard: None,
+                suite: None,
+                remarks: Vec::new(),
+            });
+        };
+        let remarks = [
+            (status.initiator, "we called"),
+            (!status.initiator, "they called"),
+            (status.local_nat, "NAT here"),
+            (status.remote_nat, "NAT there"),
+            (status.mobike, "can move"),
+            (status.ppk, "with preshared key"),
+        ];
+        let state = match status.phase {
+            Phase::Negotiating => State::Negotiating,
+            Phase::Up => State::Up,
+            Phase::Closing => State::Closing,
+        };
+        Some(Connection {
+            state,
+            since: Some(call.up.unwrap_or(status.since)),
+            reason: status.child_reason.or(call.reason).map(|reason| reason.to_string()),
+            next_call: None,
+            rekey: status.rekey_child_at,
+            last_heard: (status.phase != Phase::Negotiating).then_some(status.last_heard),
+            suite: status.suite.map(|suite| (suite.cipher.name(), group(suite.group))),
+            remarks: remarks.iter().filter(|(so, _)| *so).map(|(_, remark)| *remark).collect(),
+        })
+    }
+}
