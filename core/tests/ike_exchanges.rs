@@ -194,7 +194,8 @@ fn selectors_are_narrowed_to_what_both_have() {
     pair.alice.pad.remote = vec![];
     pair.connect();
     let sa = pair.alice.sad.outbound.as_ref().unwrap();
-    let range = |first: &str, last: &str| [first, last].map(|it| it.parse::<std::net::IpAddr>().unwrap());
+    let range =
+        |first: &str, last: &str| [first, last].map(|it| it.parse::<std::net::IpAddr>().unwrap());
     assert_eq!(sa.local, [range("10.1.0.0", "10.1.255.255")]);
     assert_eq!(sa.remote, [range("10.2.0.0", "10.2.255.255")]);
 }

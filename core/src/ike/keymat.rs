@@ -38,6 +38,7 @@ pub struct IkeSpis {
 }
 
 /// A key with its salt, for one direction; both are erased when dropped.
+#[derive(Clone)]
 pub struct CipherKey {
     cipher: Cipher,
     material: Zeroizing<[u8; MAX_CIPHER_KEY_LEN]>,

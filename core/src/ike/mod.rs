@@ -32,6 +32,7 @@ pub mod keymat;
 mod link;
 mod mobike;
 mod nat;
+mod nonce;
 pub mod pad;
 pub mod path;
 mod ppk;

@@ -14,6 +14,7 @@ use super::exchange::Task;
 use super::keymat::{IkeKeys, IkeSecrets, IkeSpis, Nonces};
 use super::link::Link;
 use super::nat::Nat;
+use super::nonce::Lowest;
 use super::pad::{Encap, Lifetimes, Pad, PadEntry};
 use super::path::{IkePath, Target};
 use super::queue::Events;
@@ -32,6 +33,9 @@ use crate::time::Instant;
 
 /// How long a peer's IKE_SA_INIT may be, in bytes: AUTH covers it, so that it has to be kept.
 pub const MAX_INIT_LEN: usize = 2048;
+/// How long to wait, and up to as long again, before something is tried once more.
+const BUSY_PAUSE: Duration = Duration::from_secs(2);
+const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 /// Length of our nonces in bytes.
 pub(crate) const NONCE_LEN: usize = 32;
 
@@ -71,6 +75,23 @@ impl Env<'_> {
         let jitter = Duration::from_millis(millis.saturating_mul(share) >> 16);
         let soft = self.now.saturating_add(lifetime.saturating_sub(jitter));
         [soft, self.now.saturating_add(lifetime.saturating_add(tenth))]
+    }
+
+    /// When to try once more what the peer was too busy for (RFC 7296 §2.25).
+    pub(crate) fn soon(&mut self) -> Instant {
+        self.later(BUSY_PAUSE)
+    }
+
+    /// When to try once more what the peer refuses.
+    pub(crate) fn much_later(&mut self) -> Instant {
+        self.later(REFUSED_PAUSE)
+    }
+
+    /// With jitter, so that two ends that are in each other's way seldom are again.
+    fn later(&mut self, pause: Duration) -> Instant {
+        let share = self.rng.next_u32() >> 16;
+        let jitter = pause.saturating_mul(share) / (1 << 16);
+        self.now.saturating_add(pause.saturating_add(jitter))
     }
 
     /// The other IKE SAs with a peer.
@@ -147,10 +168,17 @@ pub(crate) struct About {
 pub(crate) struct Successor {
     /// Whether we have begun the exchange that makes it.
     pub(crate) initiator: bool,
-    /// Our SPI is [`Env::spare_spi`].
+    /// Our SPI is one of [`Env::take_spare_spi`].
     pub(crate) spis: IkeSpis,
     pub(crate) suite: IkeSuite,
     pub(crate) keys: IkeKeys,
+}
+
+/// The peer's successor for an IKE SA for which we have asked for one as well (RFC 7296 §2.8.2).
+pub(crate) struct Rival {
+    pub(crate) successor: Successor,
+    /// Of the nonces of the exchange that has made it.
+    pub(crate) lowest: Lowest,
 }
 
 /// One IKE SA with its child.
@@ -176,6 +204,10 @@ pub struct IkeSa {
     pub(crate) children: Children,
     /// What takes its place; see [`Outcome::Succeeded`].
     pub(crate) successor: Option<Successor>,
+    /// What would have done so, but is one too many: it is only deleted.
+    pub(crate) redundant: Option<Successor>,
+    /// What the peer has made to take its place, while we want to make another.
+    pub(crate) rival: Option<Rival>,
     /// Our nonce of IKE_SA_INIT.
     pub(crate) nonce: [u8; NONCE_LEN],
     /// The peer's message of IKE_SA_INIT, until AUTH is checked.
@@ -201,6 +233,8 @@ impl IkeSa {
             timers: Timers::default(),
             children: Children::default(),
             successor: None,
+            redundant: None,
+            rival: None,
             nonce: [0; NONCE_LEN],
             peer_init: heapless::Vec::new(),
             since: now,
@@ -209,6 +243,21 @@ impl IkeSa {
             encap: Encap::Auto,
             seen: None,
         }
+    }
+
+    /// Another IKE SA between the same two ends, with keys of its own, in nobody's use yet.
+    pub(crate) fn twin(
+        &self,
+        now: Instant,
+        initiator: bool,
+        spis: IkeSpis,
+        keys: IkeKeys,
+    ) -> IkeSa {
+        let mut link = Link::new(initiator, spis, self.link.path);
+        link.keys = Some(keys);
+        let IkeSa { peer, target, about, nat, encap, since, last_heard, .. } = *self;
+        let twin = IkeSa::new(now, State::Replaced, link);
+        IkeSa { peer, target, about, nat, encap, since, last_heard, ..twin }
     }
 
     /// The peer, and what is configured for it.
@@ -265,6 +314,13 @@ impl IkeSa {
         if self.children.current.is_some() {
             env.sad.set_path(peer, self.esp_path());
             env.events.push(IkeEvent::Moved(peer, self.esp_path()));
+        }
+    }
+
+    /// Tells the user, if it is known whom it is about.
+    pub(crate) fn tell(&self, events: &mut Events, event: impl FnOnce(PeerId) -> IkeEvent) {
+        if let Some(peer) = self.peer {
+            events.push(event(peer));
         }
     }
 

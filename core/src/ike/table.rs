@@ -8,13 +8,13 @@ use rand_core::CryptoRng;
 
 use super::child;
 use super::endpoint::{Context, IkeSlot, MAX_SLOTS, SLOT_BITS, Settings};
-use super::exchange::{self, informational, init};
+use super::exchange::{self, informational, init, rekey_ike};
 use super::keymat::IkeSpis;
 use super::link::Link;
 use super::path::{IkePath, Target};
 use super::queue::Events;
 use super::reason::Reason;
-use super::sa::{Env, IkeSa, Outcome, State, Successor};
+use super::sa::{Env, IkeSa, Outcome, State};
 use super::status::IkeEvent;
 use super::timer::{Timer, Timers};
 use super::want::Want;
@@ -358,37 +358,34 @@ impl<'a> Table<'a> {
         });
     }
 
-    /// Puts the successor of an IKE SA in its slot. All but the keys and the message ids goes on;
-    /// the old one only waits to be deleted, by the end that has begun the exchange (RFC 7296
-    /// §2.18).
+    /// Puts what takes the place of an IKE SA, and what would have, into the slots that their SPIs
+    /// lead to.
     fn succeed(&mut self, at: usize, now: Instant, cx: &mut Context<'_>) {
-        let Some(old) = self.get_mut(at) else { return };
-        let Some(successor) = old.successor.take() else { return };
-        let Successor { initiator, spis, suite, keys } = successor;
-        let mut link = Link::new(initiator, spis, old.link.path);
-        link.keys = Some(keys);
-        let mut new = IkeSa::new(now, State::Established, link);
-        (new.peer, new.target, new.suite) = (old.peer, old.target, Some(suite));
-        (new.about, new.nat, new.encap) = (old.about, old.nat, old.encap);
-        new.since = old.since;
-        new.wants = core::mem::take(&mut old.wants);
-        new.children = core::mem::take(&mut old.children);
-        new.timers = core::mem::take(&mut old.timers);
-        old.state = State::Replaced;
-        old.timers.set(Timer::Forget, now.saturating_add(REPLACED));
-        if initiator {
-            old.wants.add(Want::CloseIke);
-        }
-        let at_new = slot_of(new.link.own_spi());
-        let Some(slot) = self.slots.get_mut(at_new) else { return };
-        *slot = Some(new);
-        self.with(at_new, now, cx, &mut |sa, env| {
-            if let Some((peer, entry)) = sa.entry(env.pad) {
-                sa.start_lifetime(env, &entry.lifetimes);
-                env.events.push(IkeEvent::Rekeyed(peer));
+        for heir in [true, false] {
+            let Some(old) = self.slots.get_mut(at).and_then(Option::as_mut) else { return };
+            let new = if heir { old.successor.take() } else { old.redundant.take() };
+            let Some(new) = new else { continue };
+            let own = if new.initiator { new.spis.initiator } else { new.spis.responder };
+            let mut env = Env {
+                now,
+                rng: cx.rng,
+                pad: cx.pad,
+                sad: cx.sad,
+                settings: &self.settings,
+                events: &mut self.events,
+                spare_spi: None,
+                spare_taken: false,
+                others: [&[], &[]],
+            };
+            let sa = rekey_ike::succeed(old, &mut env, new, heir);
+            if let (true, Some(peer)) = (heir, sa.peer) {
+                self.events.push(IkeEvent::Rekeyed(peer));
             }
-            Outcome::Keep
-        });
+            if let Some(slot) = self.slots.get_mut(slot_of(own)) {
+                *slot = Some(sa);
+            }
+            self.with(slot_of(own), now, cx, &mut |_, _| Outcome::Keep);
+        }
         self.with(at, now, cx, &mut |_, _| Outcome::Keep);
     }
 

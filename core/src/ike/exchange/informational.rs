@@ -1,6 +1,6 @@
 //! INFORMATIONAL (RFC 7296 §1.4): deletion, liveness, and with MOBIKE addresses.
 
-use super::{Failure, Task};
+use super::{Failure, Task, rekey_ike};
 use crate::ike::child;
 use crate::ike::mobike::{self, Cookie2};
 use crate::ike::nat;
@@ -33,7 +33,7 @@ pub(crate) fn request(sa: &mut IkeSa, env: &mut Env<'_>, want: Want) -> Result<(
             sa.state = State::Closing;
             Purpose::CloseIke
         }
-        Want::CloseChild => match child::next_to_close(sa) {
+        Want::CloseChild => match sa.children.next_to_close() {
             Some(spi) => Purpose::CloseChild(spi),
             None => return Ok(()),
         },
@@ -91,7 +91,8 @@ pub(crate) fn respond(
     for deletion in message.deletions() {
         if deletion.protocol == Protocol::IKE {
             sa.link.respond(ExchangeType::INFORMATIONAL, &mut |_| Ok(()))?;
-            return Ok(Outcome::Lingers(Reason::PeerClosed));
+            // The peer has gone over to its own successor, if it has made one.
+            return Ok(rekey_ike::adopt_rival(sa).unwrap_or(Outcome::Lingers(Reason::PeerClosed)));
         }
         if deletion.protocol == Protocol::ESP {
             for spi in deletion.spis() {

@@ -6,7 +6,8 @@
 //! | `init` | IKE_SA_INIT: algorithms, keys, NAT detection (RFC 7296 §1.2) |
 //! | `auth` | IKE_AUTH: who both are, and the first child (§1.2) |
 //! | `first_child` | the first child, on the way |
-//! | `create_child` | CREATE_CHILD_SA: another child, new keys (§1.3) |
+//! | `create_child` | CREATE_CHILD_SA: new keys for ESP (§1.3.1, §1.3.3) |
+//! | `rekey_ike` | CREATE_CHILD_SA: new keys for the IKE SA (§1.3.2) |
 //! | `informational` | INFORMATIONAL: deletion, liveness, addresses (§1.4) |
 //!
 //! An exchange that we begin is a [`Task`] while its request is on the way, and waits as a
@@ -17,6 +18,7 @@ pub(crate) mod create_child;
 pub(crate) mod first_child;
 pub(crate) mod informational;
 pub(crate) mod init;
+pub(crate) mod rekey_ike;
 
 use super::path::IkePath;
 use super::reason::Reason;
@@ -40,7 +42,7 @@ pub(crate) enum Task {
     /// CREATE_CHILD_SA, for a child.
     Child(create_child::NewChild),
     /// CREATE_CHILD_SA, for the IKE SA.
-    Rekey(create_child::NewIke),
+    Rekey(rekey_ike::NewIke),
     /// INFORMATIONAL.
     Informational(informational::Purpose),
 }
@@ -50,7 +52,7 @@ pub(crate) fn start_next(sa: &mut IkeSa, env: &mut Env<'_>) -> Outcome {
     while !sa.link.window.is_busy() && sa.is_established() {
         let Some(want) = sa.wants.take() else { break };
         let started = match want {
-            Want::RekeyIke => create_child::request_rekey(sa, env),
+            Want::RekeyIke => rekey_ike::request(sa, env),
             Want::RekeyChild | Want::NewChild => create_child::request_child(sa, env),
             _ => informational::request(sa, env, want),
         };
@@ -188,7 +190,7 @@ fn handle_response(
         Task::Idle | Task::Init(_) => Outcome::Keep,
         Task::Auth(authentication) => auth::handle_response(sa, env, authentication, message),
         Task::Child(child) => create_child::handle_child_response(sa, env, child, message),
-        Task::Rekey(ike) => create_child::handle_rekey_response(sa, env, ike, message),
+        Task::Rekey(ike) => rekey_ike::handle_response(sa, env, ike, message),
         Task::Informational(purpose) => informational::handle_response(sa, env, purpose, message),
     }
 }
