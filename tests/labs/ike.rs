@@ -154,6 +154,12 @@ impl Ends {
     pub(crate) fn we_say(&self, words: &str) {
         says(&self.us, words);
     }
+
+    /// Waits until our log contains these words: what is said of those who may be anybody.
+    pub(crate) fn we_log(&self, words: &str) {
+        let logged = eventually(PROMPT, || self.us.log().contains(words));
+        assert!(logged, "{words:?} is not in the log");
+    }
 }
 
 /// Two sites without anything between them yet, and the lab that they are in.

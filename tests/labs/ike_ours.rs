@@ -60,7 +60,7 @@ fn raw_esp_when_asked_for() {
     let _both = connected(&sites, &(of_a, of_b));
     sites.client.assert_uses(&sites.server, "10.2.0.2");
     let seen = wire.finish();
-    assert!(seen.count_kind(Kind::Esp) > 500);
+    assert!(seen.count_kind(Kind::Esp) > 100);
     assert_secret(&seen);
 }
 
@@ -210,8 +210,8 @@ fn a_flood_of_strangers() {
     let seen = wire.finish();
     let first = seen.frames.iter().find(|frame| frame.kind == Kind::Ike).unwrap();
     let request = first.packet()[28..].to_vec();
-    // Its router need not be asked for every address that is made up.
-    sites.b.run("ip route add 198.51.100.0/24 dev lan");
+    // What b answers to addresses that are made up goes to its router, where it ends.
+    sites.b.default_via("192.0.2.66");
 
     let b = sites.b.starts(&of_b);
     let before = resident(&b);
