@@ -25,6 +25,7 @@ usage:
                                   and print what is wrong
   simplevpn guard FILE            close what FILE wants closed, without running
   simplevpn show [IFACE] [--json] show running interfaces and their peers
+  simplevpn rekey IFACE           negotiate new keys with the peers of IFACE
   simplevpn down IFACE            stop IFACE and open its killswitch
   simplevpn genkey                print a new private key
   simplevpn pubkey [--pem]        read a private key, print its public key
@@ -78,6 +79,11 @@ pub enum Command {
         interface: Option<String>,
         /// As JSON.
         json: bool,
+    },
+    /// Negotiate new keys.
+    Rekey {
+        /// Its name.
+        interface: String,
     },
     /// Stop an interface for good.
     Down {
@@ -207,11 +213,8 @@ fn command(words: Vec<OsString>, flags: &Flags) -> Result<Command, Usage> {
         }
         "guard" => Command::Guard { file: file(words.next(), &name)? },
         "show" => Command::Show { interface: interface(words.next())?, json: flags.json },
-        "down" => {
-            let missing =
-                || Usage("down needs an interface; write simplevpn down IFACE".to_owned());
-            Command::Down { interface: interface(words.next())?.ok_or_else(missing)? }
-        }
+        "rekey" => Command::Rekey { interface: one_interface(words.next(), &name)? },
+        "down" => Command::Down { interface: one_interface(words.next(), &name)? },
         "genkey" => Command::Genkey,
         "pubkey" => Command::Pubkey { pem: flags.pem },
         "genpsk" => Command::Genpsk,
@@ -251,6 +254,12 @@ fn file(word: Option<OsString>, command: &str) -> Result<PathBuf, Usage> {
 
 fn interface(word: Option<OsString>) -> Result<Option<String>, Usage> {
     word.map(|word| device_name(&word.to_string_lossy())).transpose()
+}
+
+fn one_interface(word: Option<OsString>, command: &str) -> Result<String, Usage> {
+    let missing =
+        || Usage(format!("{command} needs an interface; write simplevpn {command} IFACE"));
+    interface(word)?.ok_or_else(missing)
 }
 
 fn device_name(name: &str) -> Result<String, Usage> {
@@ -301,6 +310,7 @@ mod tests {
             ("run --help", Command::Help),
             ("-h", Command::Help),
             ("-vh", Command::Help),
+            ("rekey vpn0", Command::Rekey { interface: vpn0() }),
             ("down -- vpn0", Command::Down { interface: vpn0() }),
             ("check -- -", Command::Check { file: PathBuf::from("-"), interface: None }),
             ("check -", Command::Check { file: PathBuf::from("-"), interface: None }),
@@ -325,6 +335,7 @@ mod tests {
             ("run", "run needs a file; write simplevpn run FILE"),
             ("check", "check needs a file; write simplevpn check FILE"),
             ("down", "down needs an interface; write simplevpn down IFACE"),
+            ("rekey", "rekey needs an interface; write simplevpn rekey IFACE"),
             ("genkey x", "genkey: \"x\" is too much; see simplevpn --help"),
             ("check f g h", "check: \"h\" is too much; see simplevpn --help"),
             ("guard", "guard needs a file; write simplevpn guard FILE"),

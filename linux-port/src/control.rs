@@ -35,17 +35,20 @@ pub enum Request {
     Show,
     /// The status as JSON.
     ShowJson,
+    /// Negotiate new keys with every peer.
+    Rekey,
     /// End, and take down everything, the killswitch too.
     Down,
 }
 
 impl Request {
-    const ALL: [Request; 3] = [Request::Show, Request::ShowJson, Request::Down];
+    const ALL: [Request; 4] = [Request::Show, Request::ShowJson, Request::Rekey, Request::Down];
 
     fn line(self) -> &'static str {
         match self {
             Request::Show => "show\n",
             Request::ShowJson => "show json\n",
+            Request::Rekey => "rekey\n",
             Request::Down => "down\n",
         }
     }
@@ -121,8 +124,8 @@ impl ControlServer {
         })
     }
 
-    /// Serves whoever is ready, without waiting: `answer` gives the text for [`Request::Show`] and
-    /// [`Request::ShowJson`]. To be called when the descriptor is readable.
+    /// Serves whoever is ready, without waiting: `answer` gives the text for all requests but
+    /// [`Request::Down`]. To be called when the descriptor is readable.
     ///
     /// `true` if someone asked for [`Request::Down`]; the answer is given by [`Self::finish`].
     #[must_use]

@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         Command::Show { interface, json } => {
             print_or_complain(daemon::show(interface.as_deref(), json))
         }
+        Command::Rekey { interface } => print_or_complain(daemon::rekey(&interface)),
         Command::Down { interface } => print_or_complain(daemon::down(&interface)),
     }
 }

@@ -71,7 +71,7 @@ pub struct Connection {
     pub state: State,
     /// Since when; `None` if it never was up.
     pub since: Option<Instant>,
-    /// Why there are no SAs, in one sentence.
+    /// Why there are no SAs, or were none before, in one sentence.
     pub reason: Option<String>,
     /// When the peer is called again.
     pub next_call: Option<Instant>,
@@ -94,8 +94,6 @@ pub enum State {
     Negotiating,
     /// Packets can pass, unless there is a reason why not.
     Up,
-    /// It is being closed.
-    Closing,
 }
 
 impl State {
@@ -104,7 +102,6 @@ impl State {
             State::Down => "down",
             State::Negotiating => "negotiating",
             State::Up => "up",
-            State::Closing => "closing",
         }
     }
 }
@@ -217,7 +214,12 @@ impl Connection {
             write!(f, " for {}", Span(now.saturating_since(since)))?;
         }
         if let Some(reason) = &self.reason {
-            write!(f, ": {}", Printable(reason))?;
+            let before = match self.state {
+                State::Down => ": ",
+                State::Negotiating => "; before: ",
+                State::Up => ", without SAs: ",
+            };
+            write!(f, "{before}{}", Printable(reason))?;
         }
         if let Some(rekey) = self.rekey {
             write!(f, "; new keys in {}", Span(rekey.saturating_since(now)))?;
@@ -290,6 +292,9 @@ impl PeerStatus {
         match (&self.path, &self.endpoint_host) {
             (Some(path), _) => {
                 writeln!(f, "  endpoint: {} ({})", far_end(path), encapsulation(path))?;
+            }
+            (None, Some(host)) if self.connection.is_some() => {
+                writeln!(f, "  endpoint: {} (not connected)", Printable(host))?;
             }
             (None, Some(host)) => {
                 writeln!(f, "  endpoint: {} (no address known yet)", Printable(host))?;

@@ -434,8 +434,8 @@ impl Engine {
             state.tick(now);
         }
         self.peers.extend(&mut self.state);
-        self.call_peers(now);
         self.look_for_silence(now);
+        self.call_peers(now);
         self.forget_old_mtus(now);
         self.look_for_lost(now);
         self.settle();

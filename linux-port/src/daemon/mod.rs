@@ -369,9 +369,10 @@ impl Daemon {
                 engine.handle_messages(now);
             }
             Source::Control => {
-                let down = control.serve(|request| {
-                    let status = engine.status(now);
-                    if request == Request::ShowJson { status.to_json() } else { status.to_string() }
+                let down = control.serve(|request| match request {
+                    Request::ShowJson => engine.status(now).to_json(),
+                    Request::Rekey => engine.renew_all_keys(now),
+                    Request::Show | Request::Down => engine.status(now).to_string(),
                 });
                 if down && let Err(error) = self.down(at) {
                     error.log();
@@ -526,6 +527,14 @@ pub fn show(only: Option<&str>, json: bool) -> Result<String, String> {
         (false, None) if answers.is_empty() => "no interface is running\n".into(),
         _ => answers.join("\n"),
     })
+}
+
+/// `simplevpn rekey`: negotiates new keys with every peer of the interface.
+///
+/// # Errors
+/// A sentence, if there is nobody to ask.
+pub fn rekey(name: &str) -> Result<String, String> {
+    control::ask(&control::run_dir(), name, Request::Rekey).map_err(|error| refused(name, error))
 }
 
 /// `simplevpn down`: ends the interface if it is served, and opens its killswitch in any case.

@@ -9,6 +9,7 @@ use simplevpn_core::ike::{self, Given, Reason};
 
 use super::directory;
 use super::random;
+use super::silence::Silence;
 use crate::config::model::{self, Interface, Peer, Start};
 
 /// The pause after the first attempt that failed; it doubles with each further one.
@@ -29,6 +30,8 @@ pub(in crate::daemon) struct Call {
     pub(super) given: Given,
     /// Since when packets can pass.
     pub(super) up: Option<Instant>,
+    /// Whether we have called.
+    pub(super) by_us: bool,
     /// Why they cannot.
     pub(super) reason: Option<Reason>,
     start: Option<Start>,
@@ -40,16 +43,8 @@ pub(in crate::daemon) struct Call {
     failures: u32,
     /// Raw ESP does not arrive: UDP is used instead.
     pub(super) through_udp: bool,
-    /// Since when ESP goes out and none comes in.
-    pub(super) silence: Option<Silence>,
-}
-
-/// ESP goes out, and none comes in.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Silence {
-    pub(super) since: Instant,
-    /// Packets sent by then.
-    pub(super) sent: u64,
+    /// What goes out unanswered.
+    pub(super) silence: Silence,
 }
 
 impl Call {
@@ -75,6 +70,11 @@ impl Call {
         self.wanted |= self.start == Some(Start::Traffic);
     }
 
+    /// Whether it is ever called.
+    pub(super) fn calls(&self) -> bool {
+        self.address.is_some() && matches!(self.start, Some(Start::Auto | Start::Traffic))
+    }
+
     /// Whether it is to be called now.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.wanted && self.address.is_some() && now >= self.not_before
@@ -95,14 +95,14 @@ impl Call {
         }
     }
 
-    pub(super) fn came_up(&mut self, now: Instant) {
-        self.up = Some(now);
-        (self.reason, self.failures, self.silence) = (None, 0, None);
+    pub(super) fn came_up(&mut self, now: Instant, by_us: bool) {
+        (self.up, self.by_us) = (Some(now), by_us);
+        (self.reason, self.failures, self.silence) = (None, 0, Silence::default());
     }
 
     /// The connection has ended, or an attempt to make one.
     pub(super) fn failed(&mut self, now: Instant, reason: Reason) {
-        (self.up, self.reason, self.silence) = (None, Some(reason), None);
+        (self.up, self.reason) = (None, Some(reason));
         // Whoever waits for traffic waits for more of it.
         self.wanted = self.start == Some(Start::Auto);
         let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(6)).min(LONGEST_PAUSE);
@@ -115,7 +115,7 @@ impl Call {
 
     /// We have dropped the connection, to make another.
     pub(super) fn dropped(&mut self) {
-        (self.up, self.silence, self.wanted) = (None, None, true);
+        (self.up, self.wanted) = (None, self.calls());
         self.not_before = Instant::ZERO;
     }
 
@@ -186,7 +186,7 @@ mod tests {
             let pause = pause(&mut call);
             assert!((longest * 500..=longest * 1000).contains(&pause), "{pause} ms of {longest} s");
         }
-        call.came_up(at(200));
+        call.came_up(at(200), true);
         assert!(pause(&mut call) <= 1000);
         call.aim("192.0.2.2".parse().unwrap());
         assert!(call.is_due(at(100)), "elsewhere it may be reached");

@@ -9,6 +9,7 @@
 //! | `directory` | the peers as the configuration has them |
 //! | `database` | the SAs that packets use |
 //! | `call` | when a peer is called |
+//! | `silence` | when a peer is not heard any more |
 //! | `random` | the kernel's randomness |
 
 mod call;
@@ -16,6 +17,7 @@ mod database;
 mod directory;
 mod inbox;
 mod random;
+mod silence;
 
 use core::net::IpAddr;
 use core::time::Duration;
@@ -30,7 +32,7 @@ use simplevpn_core::ike::{
 use simplevpn_core::{Instant, Path, PeerId};
 use smoltcp::wire::IpCidr;
 
-use self::call::{Call, Silence};
+use self::call::Call;
 use self::database::Database;
 use self::directory::Directory;
 pub(super) use self::inbox::Inbox;
@@ -38,7 +40,7 @@ use self::random::Random;
 use super::engine::Engine;
 use super::outer::Which;
 use super::peers;
-use crate::config::model::{Encap, Host, Interface, Keying, Secret};
+use crate::config::model::{Host, Interface, Keying, Secret};
 use crate::outer_socket::Family;
 use crate::status::{Connection, State};
 
@@ -46,10 +48,6 @@ use crate::status::{Connection, State};
 const REASSEMBLY: usize = 4096;
 /// IKE SAs beyond one for each peer: those of strangers, and those that take the place of others.
 const SPARE_SAS: usize = 24;
-/// After so long without any ESP on a raw path, while ours goes out, something on the way drops it.
-const SILENCE: Duration = Duration::from_secs(10);
-/// Packets sent in vain by then.
-const SILENT_PACKETS: u64 = 3;
 /// How often the log tells of strangers.
 const STRANGERS: Duration = Duration::from_secs(60);
 
@@ -92,8 +90,9 @@ impl Control {
         }
     }
 
+    /// How the connection with a peer is; `None` if there is none, or only one that has ended.
     pub(super) fn status(&self, id: PeerId) -> Option<IkeStatus> {
-        self.endpoint.status(id)
+        self.endpoint.status(id).filter(|status| status.phase != Phase::Closing)
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -247,12 +246,31 @@ impl Engine {
         self.with_ike(now, &mut |ike, cx| ike.rekey_child(now, cx, id));
     }
 
+    /// Negotiates new keys, for ESP and IKE, with every peer. Returns what there is to say.
+    pub(super) fn renew_all_keys(&mut self, now: Instant) -> String {
+        let count = self.ike.as_ref().map_or(0, |ike| ike.calls.len());
+        let mut connections = 0;
+        for id in (0..count as u32).map(PeerId) {
+            if self.ike.as_ref().is_some_and(|ike| ike.status(id).is_some()) {
+                connections += 1;
+                self.with_ike(now, &mut |ike, cx| {
+                    ike.rekey_child(now, cx, id);
+                    ike.rekey(now, cx, id);
+                });
+            }
+        }
+        format!("{}: new keys for {connections} of {count} peers\n", self.interface.name)
+    }
+
     /// Follows what has happened.
     fn ike_event(&mut self, event: &IkeEvent, now: Instant) {
         match event {
             IkeEvent::Up(id) => self.came_up(*id, now),
             IkeEvent::Down(id, reason) => {
-                self.tell(*id, log::Level::Info, &format_args!("down: {reason}"));
+                // What we do ourselves has been told.
+                let ours = *reason == Reason::Closed;
+                let level = if ours { log::Level::Debug } else { log::Level::Info };
+                self.tell(*id, level, &format_args!("down: {reason}"));
                 self.went_down(*id, *reason, now);
             }
             IkeEvent::Failed(id, reason) => self.attempt_failed(*id, *reason, now),
@@ -281,7 +299,8 @@ impl Engine {
         let Some(control) = &mut self.ike else { return };
         let status = control.status(id);
         if let Some(call) = control.call(id) {
-            call.came_up(now);
+            let by_us = status.as_ref().is_some_and(|status| status.initiator);
+            call.came_up(now, by_us);
         }
         let Some(status) = status else { return };
         let how = if status.initiator { "called" } else { "was called by" };
@@ -384,54 +403,6 @@ impl Engine {
         }
     }
 
-    /// Looks for connections over which ESP goes out and none comes in, although the peer answers:
-    /// something on the way lets only UDP pass.
-    pub(super) fn look_for_silence(&mut self, now: Instant) {
-        let Some(control) = &mut self.ike else { return };
-        let mut probe = Vec::new();
-        let mut silent = Vec::new();
-        for (at, call) in control.calls.iter_mut().enumerate() {
-            let id = PeerId(at as u32);
-            let (Some(up), Some(peer)) = (call.up, self.interface.peers.get(at)) else { continue };
-            let Some(outbound) = self.peers.tunnel.sealer.peer(id) else { continue };
-            let heard = self.peers.tunnel.opener.peer(id).and_then(|peer| peer.traffic().last);
-            let raw = matches!(outbound.path(), Some(Path::Esp { .. }));
-            if !raw || peer.encap != Encap::Auto || heard.is_some_and(|heard| heard >= up) {
-                call.silence = None;
-                continue;
-            }
-            let sent = outbound.traffic().packets;
-            let Some(silence) = call.silence else {
-                call.silence = Some(Silence { since: now, sent });
-                continue;
-            };
-            if sent == silence.sent {
-                call.silence = Some(Silence { since: now, sent });
-            } else if now.saturating_since(silence.since) >= SILENCE
-                && sent - silence.sent >= SILENT_PACKETS
-            {
-                let status = control.endpoint.status(id);
-                match status {
-                    // It answers, and the connection is ours to make anew.
-                    Some(status) if status.initiator && status.last_heard >= silence.since => {
-                        call.through_udp = true;
-                        silent.push(id);
-                    }
-                    Some(status) if status.initiator => probe.push(id),
-                    _ => {}
-                }
-            }
-        }
-        for id in probe {
-            self.with_ike(now, &mut |ike, cx| ike.probe(now, cx, id));
-        }
-        for id in silent {
-            self.tell(id, log::Level::Warn, &"no ESP arrives; trying ESP in UDP");
-            self.drop_connection(id, now);
-        }
-        self.call_peers(now);
-    }
-
     /// Our addresses or routes have changed: who can follow is told, who cannot is called anew.
     pub(super) fn move_connections(&mut self, now: Instant) {
         let Some(control) = &self.ike else { return };
@@ -445,12 +416,12 @@ impl Engine {
             if target.local == path.local.ip() {
                 continue;
             }
-            let mut anew = false;
+            let mut follows = false;
             self.with_ike(now, &mut |ike, cx| {
-                let follows = ike.address_changed(now, cx, id, &target);
-                anew = !follows && ike.status(id).is_some_and(|status| status.initiator);
+                follows = ike.address_changed(now, cx, id, &target);
             });
-            if anew {
+            if !follows && self.ike.as_mut().and_then(|ike| ike.call(id)).is_some_and(|c| c.calls())
+            {
                 self.drop_connection(id, now);
             }
         }
@@ -535,17 +506,16 @@ impl Engine {
             });
         };
         let remarks = [
-            (status.initiator, "we called"),
-            (!status.initiator, "they called"),
+            (call.up.is_some() && call.by_us, "we called"),
+            (call.up.is_some() && !call.by_us, "they called"),
             (status.local_nat, "NAT here"),
             (status.remote_nat, "NAT there"),
             (status.mobike, "can move"),
             (status.ppk, "with preshared key"),
         ];
         let state = match status.phase {
-            Phase::Negotiating => State::Negotiating,
             Phase::Up => State::Up,
-            Phase::Closing => State::Closing,
+            Phase::Negotiating | Phase::Closing => State::Negotiating,
         };
         Some(Connection {
             state,
