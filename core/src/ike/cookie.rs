@@ -2,7 +2,7 @@
 //!
 //! A cookie shows that somebody receives what is sent to the address it claims to have; it costs us
 //! no memory. Whoever has shown that may then begin so many IKE SAs a second and no more. Both only
-//! count once many IKE SAs are half open.
+//! count once strangers have begun many.
 
 use core::net::IpAddr;
 use core::time::Duration;
