@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{setsockopt, sockopt};
+
 use super::Host;
 use super::traffic::any;
 
@@ -58,6 +60,8 @@ impl Host {
         let sockets = || -> io::Result<(UdpSocket, UdpSocket)> {
             let sink = server.within(|| UdpSocket::bind((any(address), 0)))?;
             sink.set_read_timeout(Some(Duration::from_millis(20)))?;
+            // More than this needs rights that a user namespace does not give.
+            let _ = setsockopt(&sink, sockopt::RcvBufForce, &(8 << 20));
             let source = self.within(|| UdpSocket::bind((any(address), 0)))?;
             source.connect(SocketAddr::new(address, sink.local_addr()?.port()))?;
             Ok((source, sink))
