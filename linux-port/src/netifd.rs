@@ -268,6 +268,7 @@ mod tests {
              \"routes\":[{\"target\":\"10.1.0.0\",\"netmask\":\"16\",\"source\":\"192.0.2.1\"},\
              {\"target\":\"10.2.0.0\",\"netmask\":\"16\"}],\
              \"routes6\":[{\"target\":\"fd01::\",\"netmask\":\"48\"}],\
+             \"dns\":[\"10.1.0.1\"],\
              \"data\":{\"zone\":\"v\\\"pn\"}}"
         );
         assert_eq!(

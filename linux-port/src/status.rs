@@ -514,6 +514,52 @@ peer: si?lent?
     }
 
     #[test]
+    fn connections_in_words() {
+        let seconds = |seconds: u64| Some(Instant::from_millis(seconds * 1000));
+        let up = Connection {
+            state: State::Up,
+            since: seconds(39),
+            reason: None,
+            next_call: None,
+            rekey: seconds(160),
+            last_heard: seconds(95),
+            suite: Some(("aes256gcm16", "x25519")),
+            remarks: vec!["we called", "NAT here"],
+        };
+        let reason = Some("no answer".to_owned());
+        let down = Connection {
+            state: State::Down,
+            since: None,
+            reason: reason.clone(),
+            next_call: seconds(104),
+            rekey: None,
+            suite: None,
+            ..up.clone()
+        };
+        let again = Connection { state: State::Negotiating, since: seconds(98), ..down.clone() };
+        let again = Connection { next_call: None, ..again };
+        for (connection, wanted) in [
+            (
+                &up,
+                "  state: up for 1 minute, 1 second; new keys in 1 minute\n  \
+                 ike: aes256gcm16, x25519, we called, NAT here\n",
+            ),
+            (&down, "  state: down: no answer; called again in 4 seconds\n"),
+            (&again, "  state: negotiating for 2 seconds; before: no answer\n"),
+        ] {
+            let mut status = status();
+            status.peers[0].connection = Some(connection.clone());
+            let text = status.to_string();
+            assert!(text.contains(wanted), "{text}");
+        }
+        let mut status = status();
+        status.peers[0].connection = Some(down);
+        let wanted = "\"state\":\"down\",\"state_seconds\":null,\"reason\":\"no answer\",\
+                      \"next_call_in\":4,\"rekey_in\":null,\"heard_seconds_ago\":5,";
+        assert!(status.to_json().contains(wanted), "{}", status.to_json());
+    }
+
+    #[test]
     fn json() {
         let json = status().to_json();
         let wanted = r#"{"interface":"vpn0","uptime":61,"steering":"policy","killswitch":true,"mtu":1438,"nat_port":4500,"fwmark":21334,"addresses":["10.77.0.2/24"],"drops":{"no_policy":3,"unknown_spi":1},"peers":[{"name":"office","endpoint_host":"vpn.example.net","endpoint":"192.0.2.1:4500","encapsulation":"udp","cipher":"chacha20poly1305","esn":true,"spi_in":4097,"spi_out":8193,"allowed_ips":["10.77.0.0/24","10.77.0.128/25"],"offset":"0.0.100.0","offset6":null,"mtu":1438,"persistent_keepalive":25,"received":{"packets":7,"bytes":1258292,"seconds_ago":12},"sent":{"packets":7,"bytes":900,"seconds_ago":1}},{"name":"si\u001blent\"","#;

@@ -2,6 +2,7 @@
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 
+use simplevpn_core::ike::pad::MAX_PREFIXES;
 use smoltcp::wire::IpCidr;
 
 use super::diagnostic::Report;
@@ -108,6 +109,13 @@ pub(super) fn read(
         .and_then(|seconds| u16::try_from(seconds).ok())
         .filter(|seconds| *seconds != 0);
     let Some((keying, identity, manual)) = keying else { return Outcome::Enabled(None) };
+    if let (Keying::Ike(_), Some((_, line))) = (&keying, allowed_ips.get(MAX_PREFIXES)) {
+        let message = format!(
+            "allowed_ips has more than {MAX_PREFIXES} prefixes, which one message of IKE cannot \
+             hold; join some into larger ones"
+        );
+        report.error(*line, message);
+    }
     let (allowed_ips, lines) = allowed_ips.into_iter().unzip();
     let peer = Peer {
         name: section.name.as_deref().map_or_else(|| format!("peer{position}"), str::to_owned),

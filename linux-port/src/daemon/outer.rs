@@ -109,7 +109,10 @@ impl Outer {
                 let open = || udp_socket::open(family, port, mark, IKE_BATCH);
                 let opened = if ike { open() } else { Ok(None) };
                 opened.or_else(|error| match calls && is_taken(&error) {
-                    true => Ok(None),
+                    true => {
+                        log::info!("{}: another program has UDP port {port}", interface.name);
+                        Ok(None)
+                    }
                     false => Err(cannot_open("port", port, &error)),
                 })
             } else if which.is_udp() {

@@ -5,6 +5,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use simplevpn_core::{Instant, PeerId};
 
 use super::engine::Engine;
+use super::outer::Which;
 use super::peers::PeerState;
 use crate::config::model::{Host, ManualKeys};
 use crate::status::{PeerStatus, SaStatus, Status};
@@ -14,6 +15,8 @@ impl Engine {
     /// The state of the interface and its peers. Never a key.
     pub(super) fn status(&self, now: Instant) -> Status {
         let interface = &self.interface;
+        let nat_port = [Which::UdpV4, Which::UdpV6].map(|which| self.data.outer.port(which));
+        let nat_port = nat_port.into_iter().flatten().next();
         Status {
             interface: interface.name.clone(),
             now,
@@ -21,7 +24,7 @@ impl Engine {
             steering: self.steering.mode().name(),
             killswitch: interface.killswitch,
             mtu: self.mtu,
-            nat_port: interface.nat_port,
+            nat_port: nat_port.unwrap_or(interface.nat_port),
             fwmark: steering::mark(interface.fwmark).0,
             addresses: self.addresses(),
             drops: self.drops(),

@@ -212,6 +212,21 @@ fn who_calls() {
 }
 
 #[test]
+fn prefixes_fit_one_message() {
+    let many = |count: u32| {
+        let list = (0..count).map(|n| format!("list allowed_ips '10.9.{n}.0/24'\n"));
+        phone(10, &list.collect::<String>())
+    };
+    assert_eq!(warnings(&many(16)), [""; 0]);
+    assert_eq!(
+        errors(&many(17)),
+        [
+            "f:26: allowed_ips has more than 16 prefixes, which one message of IKE cannot hold; join some into larger ones"
+        ]
+    );
+}
+
+#[test]
 fn pools() {
     let without = "f:8: peer without allowed_ips; list the prefixes behind it, or '0.0.0.0/0' and \
                    '::/0' for everything";

@@ -48,6 +48,8 @@ use crate::status::{Connection, State};
 const REASSEMBLY: usize = 4096;
 /// IKE SAs beyond one for each peer: those of strangers, and those that take the place of others.
 const SPARE_SAS: usize = 24;
+/// How often a NAT in front of us is reminded (RFC 3948 §2.3).
+const NAT_KEEPALIVE: Duration = Duration::from_secs(20);
 /// How often the log tells of strangers.
 const STRANGERS: Duration = Duration::from_secs(60);
 
@@ -235,10 +237,16 @@ impl Engine {
 
     /// There are packets for a peer without an SA.
     pub(super) fn want_call(&mut self, id: PeerId, now: Instant) {
-        if let Some(call) = self.ike.as_mut().and_then(|ike| ike.call(id)) {
-            call.want();
-            self.call_peers(now);
+        let Some(control) = &mut self.ike else { return };
+        let alone = control
+            .status(id)
+            .is_some_and(|status| status.phase == Phase::Up && status.child.is_none());
+        let Some(call) = control.call(id) else { return };
+        call.want();
+        if alone && call.not_before() <= now {
+            self.renew_keys(id, now);
         }
+        self.call_peers(now);
     }
 
     /// Few sequence numbers are left on a peer's SA.
@@ -282,6 +290,7 @@ impl Engine {
             IkeEvent::Moved(id, path) => {
                 let to = path.remote();
                 self.tell(*id, log::Level::Info, &format_args!("moved; now at {to}"));
+                self.keep_nat_open(*id);
             }
             IkeEvent::Address(id, given) => self.take_addresses(*id, given),
             _ => {}
@@ -302,6 +311,7 @@ impl Engine {
             let by_us = status.as_ref().is_some_and(|status| status.initiator);
             call.came_up(now, by_us);
         }
+        self.keep_nat_open(id);
         let Some(status) = status else { return };
         let how = if status.initiator { "called" } else { "was called by" };
         let suite = status.child.map_or("no SA", |child| child.cipher.name());
@@ -313,6 +323,16 @@ impl Engine {
         let what = format_args!("up: {how} {remote}; {suite}, {by}");
         self.tell(id, log::Level::Info, &what);
         self.changed.endpoints = true;
+    }
+
+    /// Sends keepalives as configured, or as a NAT in front of us needs them (RFC 3948 §2.3). They
+    /// are ESP, so that they prove as well where we are.
+    fn keep_nat_open(&mut self, id: PeerId) {
+        let Some(peer) = self.interface.peers.get(id.index()) else { return };
+        let status = self.ike.as_ref().and_then(|ike| ike.status(id));
+        let nat = status.is_some_and(|status| status.local_nat).then_some(NAT_KEEPALIVE);
+        let configured = peer.persistent_keepalive.map(|s| Duration::from_secs(s.into()));
+        self.peers.tunnel.sealer.set_keepalive(id, configured.or(nat));
     }
 
     fn went_down(&mut self, id: PeerId, reason: Reason, now: Instant) {
@@ -477,6 +497,11 @@ impl Engine {
             let at = before.iter().position(|before| *before == Some(id.index()))?;
             Some(PeerId(at as u32))
         });
+        for id in (0..before.len() as u32).map(PeerId) {
+            if directory::keys(&self.interface.peers[id.index()]).is_some() {
+                self.keep_nat_open(id);
+            }
+        }
     }
 
     /// The addresses of the TUN device, with those that peers have given us.
