@@ -90,7 +90,7 @@ pub struct IkeTransmit {
 
 /// An IKE endpoint: initiator and responder for any number of peers.
 pub struct Ike<'a> {
-    table: Table<'a>,
+    pub(super) table: Table<'a>,
     guard: cookie::Guard,
     stateless: Stateless,
     reassembly: Reassembly<'a>,
@@ -339,6 +339,18 @@ impl<'a> Ike<'a> {
         target: &Target,
     ) -> bool {
         self.table.address_changed(now, cx, peer, target)
+    }
+
+    /// How many IKE SAs there are, with those that are being negotiated, replaced or closed.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// How the connection with a peer is; `None` if there is neither one nor an attempt.

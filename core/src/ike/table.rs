@@ -71,6 +71,11 @@ impl<'a> Table<'a> {
         self.slots.get_mut(at)?.as_mut()
     }
 
+    /// How many IKE SAs there are, without those that only give their last answer again.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.iter().flatten().filter(|sa| sa.state != State::Ended).count()
+    }
+
     /// The IKE SA that a message is for.
     pub(crate) fn find(&self, header: &Header) -> Option<usize> {
         let own = if header.from_initiator { header.spis.responder } else { header.spis.initiator };
@@ -236,7 +241,12 @@ impl<'a> Table<'a> {
         if self.strangers >= self.settings.half_open_limit {
             self.evict_stranger();
         }
-        let (at, spi) = self.spare(cx.rng).ok_or(init::Refusal::Silence)?;
+        let mut spare = self.spare(cx.rng);
+        if spare.is_none() {
+            self.evict_stranger();
+            spare = self.spare(cx.rng);
+        }
+        let (at, spi) = spare.ok_or(init::Refusal::Silence)?;
         let slot = self.slots.get_mut(at).ok_or(init::Refusal::Silence)?;
         let mut env = Env {
             now,

@@ -3,12 +3,13 @@
 //! The wire keeps what is sent, in order, until a test delivers it, drops it or has it delivered
 //! late. Each end's SAD is a table of what is installed; after every step it is checked that
 //! nobody sends with an SA that the other end has not installed.
-#![allow(dead_code, clippy::unwrap_used)] // each test file uses its part
+#![allow(unreachable_pub, dead_code, clippy::unwrap_used)] // each test file uses its part
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use simplevpn_core::crypto::dh::Group;
 use simplevpn_core::crypto::sign::{PrivateKey, PublicKey};
 use simplevpn_core::ike::auth::{Credential, Expectation};
 use simplevpn_core::ike::identity::Identity;
@@ -207,7 +208,7 @@ impl Net {
             let net = |n: usize| format!("10.{n}.0.0/16").parse().unwrap();
             let config = Config {
                 key,
-                peer_key: publics[1 - at].clone(),
+                peer_key: publics[1 - at],
                 local_id: Identity::of_key(&publics[at]),
                 remote_id: Identity::of_key(&publics[1 - at]),
                 local: vec![net(at)],
@@ -302,6 +303,28 @@ impl Net {
         let path = IkePath { local: remote, remote: local, natt };
         let mut bytes = flight.bytes;
         self.act(1 - flight.from, |ike, now, cx| ike.handle(now, cx, &path, &mut bytes));
+    }
+
+    /// Delivers the newest message of an end, if there is one.
+    pub fn deliver_newest_from(&mut self, from: usize) {
+        if let Some(at) = self.wire.iter().rposition(|flight| flight.from == from) {
+            let flight = self.take(at);
+            self.deliver(flight);
+        }
+    }
+
+    /// An end takes, and offers, only this group from now on.
+    pub fn only_group(&mut self, at: usize, group: Group) {
+        let groups = &mut self.ends[at].ike.settings_mut().preferences.groups;
+        groups.clear();
+        groups.push(group).unwrap();
+    }
+
+    /// Each end has so many IKE SAs with a peer.
+    pub fn check_only_ike_sas(&self, count: usize) {
+        for end in &self.ends {
+            assert_eq!(end.ike.len(), count);
+        }
     }
 
     /// Delivers the next message of an end.
