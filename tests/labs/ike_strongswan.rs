@@ -199,7 +199,10 @@ fn a_wrong_public_key_is_called_that() {
         let mut story = Story::keys(caller, &sites);
         story.connection = stranger.connection;
         let ends = fails(&story, &sites);
-        ends.we_say("authentication failed");
+        match caller {
+            Caller::Us => ends.we_say("authentication failed"),
+            Caller::Them => ends.we_log("their identity is that of no configured peer"),
+        }
     }
 }
 
