@@ -107,9 +107,21 @@ impl<'a> Table<'a> {
         Some((free, random >> SLOT_BITS << SLOT_BITS | free as u64))
     }
 
+    /// The same; strangers have to give way if there is none.
+    fn spare_or_strangers(&mut self, rng: &mut dyn CryptoRng) -> Option<(usize, u64)> {
+        self.spare(rng).or_else(|| {
+            self.evict_stranger();
+            self.spare(rng)
+        })
+    }
+
     /// Has an exchange work on an IKE SA, and carries out what comes of it.
     pub(crate) fn with(&mut self, at: usize, now: Instant, cx: &mut Context<'_>, work: Work<'_>) {
-        let spare = self.spare(cx.rng);
+        let spare = if self.get(at).is_some_and(IkeSa::is_strangers) {
+            None
+        } else {
+            self.spare_or_strangers(cx.rng)
+        };
         let (before, rest) = self.slots.split_at_mut_checked(at).unwrap_or_default();
         let Some((Some(sa), after)) = rest.split_first_mut() else { return };
         let mut env = Env {
@@ -241,12 +253,7 @@ impl<'a> Table<'a> {
         if self.strangers >= self.settings.half_open_limit {
             self.evict_stranger();
         }
-        let mut spare = self.spare(cx.rng);
-        if spare.is_none() {
-            self.evict_stranger();
-            spare = self.spare(cx.rng);
-        }
-        let (at, spi) = spare.ok_or(init::Refusal::Silence)?;
+        let (at, spi) = self.spare_or_strangers(cx.rng).ok_or(init::Refusal::Silence)?;
         let slot = self.slots.get_mut(at).ok_or(init::Refusal::Silence)?;
         let mut env = Env {
             now,
@@ -280,7 +287,7 @@ impl<'a> Table<'a> {
         if self.find_peer(peer).is_some_and(lives) {
             return;
         }
-        let Some((at, initiator)) = self.spare(cx.rng) else {
+        let Some((at, initiator)) = self.spare_or_strangers(cx.rng) else {
             return self.events.push(IkeEvent::Failed(peer, Reason::Full));
         };
         let Some(slot) = self.slots.get_mut(at) else { return };

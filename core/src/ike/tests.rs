@@ -10,8 +10,10 @@ use super::reason::Reason;
 use super::sa::IkeSa;
 use super::status::{IkeEvent, Phase};
 use super::wire::header::Header;
+use super::wire::ke::Ke;
 use super::wire::notify::Notify;
-use super::wire::numbers::{ExchangeType, NotifyType, PayloadType};
+use super::wire::numbers::{ExchangeType, KeyExchangeMethod, NotifyType, PayloadType, Protocol};
+use super::wire::sa::{Proposal, Spi, Transform};
 use super::wire::sk::{Opened, Sealed, Unsealed};
 use super::wire::{Malformed, Message};
 use crate::crypto::AnyAead;
@@ -278,4 +280,61 @@ fn without_mobike_a_peer_behind_a_nat_is_followed_and_no_other() {
         request(&mut pair, ExchangeType::INFORMATIONAL, &mut |_| Ok(()));
         assert_eq!(pair.bob.sad.path != before, nat);
     }
+}
+
+/// Strangers that Bob has not met begin so many IKE SAs, and go no further.
+fn crowd(pair: &mut Pair, count: u64) {
+    for number in 0..count {
+        let mut stranger = Pair::psk();
+        stranger.alice.rng.0 = 1000 + number;
+        stranger.initiate();
+        pair.deliver(stranger.wire.pop_front().unwrap());
+        pair.wire.clear();
+    }
+}
+
+#[test]
+fn strangers_in_all_slots_make_room_for_a_call_of_ours() {
+    let mut pair = Pair::psk();
+    pair.bob.ike.settings_mut().cookie_threshold = 1000;
+    crowd(&mut pair, 30);
+    pair.initiate_from_bob();
+    pair.settle();
+    pair.assert_up();
+}
+
+#[test]
+fn strangers_in_all_slots_make_room_for_new_keys() {
+    let mut pair = Pair::psk();
+    pair.connect();
+    pair.bob.ike.settings_mut().cookie_threshold = 1000;
+    crowd(&mut pair, 30);
+    let (now, before) = (pair.now, sa(&pair.bob).link.spis);
+    pair.alice.call(|ike, cx| ike.rekey(now, cx, PEER));
+    pair.collect();
+    pair.settle();
+    assert_ne!(sa(&pair.bob).link.spis, before);
+    pair.assert_up();
+}
+
+#[test]
+fn refused_requests_for_new_keys_take_no_slots() {
+    let mut pair = Pair::psk();
+    pair.connect();
+    let before = sa(&pair.bob).link.spis;
+    for _ in 0..pair::SLOTS {
+        request(&mut pair, ExchangeType::CREATE_CHILD_SA, &mut |writer| {
+            let (transforms, spi) = ([Transform::prf()], Spi::Ike(77));
+            writer.sa([Proposal { number: 1, protocol: Protocol::IKE, spi, transforms }])?;
+            writer.nonce(&[7; 32])?;
+            writer.ke(&Ke { method: KeyExchangeMethod::CURVE25519, data: &[9; 32] })
+        });
+        assert_eq!(answered(&pair), [NotifyType::NO_PROPOSAL_CHOSEN]);
+    }
+    let now = pair.now;
+    pair.alice.call(|ike, cx| ike.rekey(now, cx, PEER));
+    pair.collect();
+    pair.settle();
+    assert_ne!(sa(&pair.bob).link.spis, before);
+    pair.assert_up();
 }

@@ -61,8 +61,7 @@ pub(super) fn respond(
 ) -> Result<Outcome, Failure> {
     let theirs = message.nonce()?;
     let (offer, ke) = (message.sa()?, message.ke()?);
-    let spare = if is_free(sa) { env.take_spare_spi() } else { None };
-    let Some(spare) = spare else {
+    let Some(spare) = env.spare_spi.filter(|_| is_free(sa)) else {
         refuse(sa, Refusal::Because(NotifyType::TEMPORARY_FAILURE))?;
         return Ok(Outcome::Keep);
     };
@@ -88,6 +87,8 @@ pub(super) fn respond(
         writer.nonce(&nonce)?;
         writer.ke(&public_value(&key))
     })?;
+    // Only now: whoever is refused shall not take up slots.
+    let _ = env.take_spare_spi();
     if matches!(sa.task, Task::Rekey(_)) {
         sa.rival = Some(Rival { successor, lowest: Lowest::of(theirs, &nonce) });
         return Ok(Outcome::Keep);
