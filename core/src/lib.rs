@@ -125,6 +125,9 @@
 
 #[cfg(test)]
 extern crate std;
+// The endpoints of `tests/ike_pair` serve tests on either side of the crate's face.
+#[cfg(test)]
+extern crate self as simplevpn_core;
 
 pub mod checksum;
 pub mod counters;

@@ -6,13 +6,14 @@
 //! without ([`super::keymat::IkeSecrets::with_ppk`], RFC 8784 §3). RSA, ECDSA, certificates and EAP
 //! are not here, nor the payload's layout beyond its authentication data.
 
+use super::wire::numbers::AuthMethod;
 use crate::crypto::prf::{PRF_LEN, Prf, Secret};
 use crate::crypto::sign::{PrivateKey, PublicKey, SIGNATURE_LEN};
 
 /// Shared Key Message Integrity Code, in IANA's registry of authentication methods.
-pub const METHOD_SHARED_KEY: u8 = 2;
+pub const METHOD_SHARED_KEY: u8 = AuthMethod::SHARED_KEY_MESSAGE_INTEGRITY_CODE.0;
 /// Digital Signature, in IANA's registry of authentication methods.
-pub const METHOD_SIGNATURE: u8 = 14;
+pub const METHOD_SIGNATURE: u8 = AuthMethod::DIGITAL_SIGNATURE.0;
 
 /// What precedes an Ed25519 signature: an AlgorithmIdentifier, and before it its length (RFC 7427
 /// §3, RFC 8420 Appendix A).

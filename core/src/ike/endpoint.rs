@@ -1,7 +1,7 @@
 //! The endpoint: which IKE SA a message is for, and what strangers get.
 //!
 //! Sans-IO: the caller brings datagrams and the time, and takes datagrams, events and the next
-//! deadline. All storage is lent. What concerns several IKE SAs is in [`super::table`].
+//! deadline. All storage is lent. What concerns several IKE SAs is in `table`.
 //!
 //! Later versions of IKE are met with silence, although they might be told which one we speak
 //! (RFC 7296 §2.5).
@@ -48,10 +48,10 @@ pub struct Settings {
     pub preferences: Preferences,
     /// After how long without a sign of life a peer is asked for one.
     pub liveness: Duration,
-    /// How many IKE SAs may be half open, that is, begun by somebody who is not authenticated.
+    /// How many IKE SAs somebody may have begun who is not authenticated, or was refused just now.
+    /// Another one takes the place of the oldest of them.
     pub half_open_limit: usize,
-    /// From how many half open ones on a stranger has to return a cookie first
-    /// (RFC 7296 §2.6).
+    /// From how many of them on a stranger has to return a cookie first (RFC 7296 §2.6).
     pub cookie_threshold: usize,
 }
 
@@ -90,7 +90,7 @@ pub struct IkeTransmit {
 
 /// An IKE endpoint: initiator and responder for any number of peers.
 pub struct Ike<'a> {
-    table: Table<'a>,
+    pub(super) table: Table<'a>,
     guard: cookie::Guard,
     stateless: Stateless,
     reassembly: Reassembly<'a>,
@@ -139,6 +139,9 @@ impl<'a> Ike<'a> {
             return self.handle_stranger(now, cx, path, &header, datagram);
         }
         let Some(at) = self.table.find(&header) else { return };
+        if !self.table.get(at).is_some_and(|sa| exchange::expects(sa, &header)) {
+            return;
+        }
         if header.exchange == ExchangeType::IKE_SA_INIT {
             self.table
                 .with(at, now, cx, &mut |sa, env| init::handle_response(sa, env, path, datagram));
@@ -159,9 +162,6 @@ impl<'a> Ike<'a> {
         let Ok(sealed) = Sealed::parse(datagram) else { return };
         let Some(sa) = self.table.get(at) else { return };
         let header = *sealed.header();
-        if !exchange::expects(sa, &header) {
-            return;
-        }
         let busy = self.reassembling.is_some_and(|(other, since)| {
             other != header && now.saturating_since(since) < REASSEMBLY
         });
@@ -249,10 +249,8 @@ impl<'a> Ike<'a> {
         header: &Header,
         request: &init::Request<'_>,
     ) -> bool {
-        let Settings { cookie_threshold, half_open_limit, .. } = self.table.settings;
-        let half_open = self.table.half_open;
-        if half_open < cookie_threshold {
-            return half_open < half_open_limit;
+        if self.table.strangers < self.table.settings.cookie_threshold {
+            return true;
         }
         let address = path.remote.ip();
         let spi = header.spis.initiator.to_be_bytes();
@@ -262,7 +260,7 @@ impl<'a> Ike<'a> {
             self.stateless.answer(header, path, &Notify::new(NotifyType::COOKIE, &cookie));
             return false;
         }
-        half_open < half_open_limit && self.guard.allows(now, address)
+        self.guard.allows(now, address)
     }
 
     /// Does what is due. To be called at [`Ike::poll_timeout`], or later.

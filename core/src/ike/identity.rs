@@ -11,6 +11,7 @@ use core::str::FromStr;
 
 use heapless::Vec;
 
+use super::wire::numbers;
 use crate::crypto::sign::PublicKey;
 
 /// The longest identity we store, in bytes.
@@ -21,15 +22,15 @@ pub const MAX_ID_LEN: usize = 128;
 #[repr(u8)]
 pub enum IdType {
     /// ID_IPV4_ADDR: four bytes.
-    Ipv4Addr = 1,
+    Ipv4Addr = numbers::IdType::ID_IPV4_ADDR.0,
     /// ID_FQDN: a domain name.
-    Fqdn = 2,
+    Fqdn = numbers::IdType::ID_FQDN.0,
     /// ID_RFC822_ADDR: a mail address.
-    Rfc822Addr = 3,
+    Rfc822Addr = numbers::IdType::ID_RFC822_ADDR.0,
     /// ID_IPV6_ADDR: sixteen bytes.
-    Ipv6Addr = 5,
+    Ipv6Addr = numbers::IdType::ID_IPV6_ADDR.0,
     /// ID_KEY_ID: any bytes.
-    KeyId = 11,
+    KeyId = numbers::IdType::ID_KEY_ID.0,
 }
 
 impl IdType {

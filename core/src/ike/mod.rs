@@ -5,7 +5,8 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`endpoint`] | [`Ike`]: which IKE SA a message is for |
-//! | `cookie` | what keeps strangers from wearing us out |
+//! | `table` | the slots of IKE SAs, and what concerns several of them |
+//! | `cookie`, `stateless` | what keeps strangers from wearing us out, and what they get |
 //! | [`wire`] | messages as bytes |
 //! | `link` | what protects them, and where they go |
 //! | `window` | message ids, retransmission, answers that are asked for again |
@@ -13,8 +14,10 @@
 //! | `exchange` | what is asked and answered: a module for each exchange |
 //! | `want`, `timer` | what is to be asked next, and when |
 //! | `child`, [`ts`] | what ESP gets of it: keys and traffic selectors |
-//! | `nat`, [`path`] | where the peer is |
-//! | [`suite`] | which algorithms: what is offered, what is chosen |
+//! | `nat`, `mobike`, [`path`] | where the peer is |
+//! | `cp` | addresses of the other end's network |
+//! | `ppk` | postquantum preshared keys |
+//! | [`suite`], `proposal` | which algorithms: what is offered, what is chosen |
 //! | [`keymat`] | the keys that a key exchange leads to |
 //! | [`identity`] | what an end calls itself |
 //! | [`auth`] | the proof that it is who it says |

@@ -32,7 +32,7 @@ use crate::spd::PeerId;
 use crate::time::Instant;
 
 /// How long a peer's IKE_SA_INIT may be, in bytes: AUTH covers it, so that it has to be kept.
-pub const MAX_INIT_LEN: usize = 2048;
+pub(crate) const MAX_INIT_LEN: usize = 2048;
 /// How long to wait, and up to as long again, before something is tried once more.
 const BUSY_PAUSE: Duration = Duration::from_secs(2);
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
@@ -152,12 +152,12 @@ pub(crate) enum Outcome {
 pub(crate) struct About {
     /// It runs this software.
     pub(crate) ours: bool,
-    /// It reassembles fragments (RFC 7383 §2.3).
-    pub(crate) fragmentation: bool,
     /// It verifies Ed25519 signatures (RFC 8420 §2).
     pub(crate) ed25519: bool,
     /// It speaks MOBIKE (RFC 4555 §3.1).
     pub(crate) mobike: bool,
+    /// It has no other IKE SA with us, as it says (RFC 7296 §2.4).
+    pub(crate) initial_contact: bool,
     /// It has announced USE_PPK (RFC 8784 §3).
     pub(crate) use_ppk: bool,
     /// A PPK is mixed into the keys.
@@ -264,6 +264,12 @@ impl IkeSa {
     pub(crate) fn entry<'p>(&self, pad: &'p dyn Pad) -> Option<(PeerId, PadEntry<'p>)> {
         let peer = self.peer?;
         Some((peer, pad.entry(peer)?))
+    }
+
+    /// Whether it is of somebody who is not authenticated, or was refused just now.
+    pub(crate) fn is_strangers(&self) -> bool {
+        let begun = matches!(self.state, State::HalfOpen | State::Ended);
+        begun && self.peer.is_none() && !self.link.initiator
     }
 
     /// Whether both ends are authenticated.

@@ -7,35 +7,36 @@
 
 use heapless::Vec;
 
+use super::wire::numbers;
 use crate::crypto::Cipher;
 use crate::crypto::dh::Group;
 
 /// PRF_HMAC_SHA2_256, in IANA's registry of pseudorandom functions.
-pub const PRF_HMAC_SHA2_256: u16 = 5;
+pub const PRF_HMAC_SHA2_256: u16 = numbers::PseudorandomFunction::PRF_HMAC_SHA2_256.0;
 /// No algorithm at all, where a registry has a number for that.
-pub const NONE: u16 = 0;
+pub const NONE: u16 = numbers::KeyExchangeMethod::NONE.0;
 /// Extended sequence numbers, in IANA's registry of sequence numbers.
-pub const ESN: u16 = 1;
+pub const ESN: u16 = numbers::SequenceNumbers::ESN.0;
 /// No extended sequence numbers.
-pub const NO_ESN: u16 = 0;
+pub const NO_ESN: u16 = numbers::SequenceNumbers::NO_ESN.0;
 
-const ENCR_AES_GCM_16: u16 = 20;
-const ENCR_CHACHA20_POLY1305: u16 = 28;
+const ENCR_AES_GCM_16: u16 = numbers::EncryptionAlgorithm::ENCR_AES_GCM_16.0;
+const ENCR_CHACHA20_POLY1305: u16 = numbers::EncryptionAlgorithm::ENCR_CHACHA20_POLY1305.0;
 
 /// The kinds of algorithms in a proposal, in IANA's registry of transform types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum TransformType {
     /// Encryption.
-    Encr = 1,
+    Encr = numbers::TransformType::ENCR.0,
     /// Pseudorandom function.
-    Prf = 2,
+    Prf = numbers::TransformType::PRF.0,
     /// Integrity; an AEAD needs none.
-    Integ = 3,
+    Integ = numbers::TransformType::INTEG.0,
     /// Key exchange method.
-    Ke = 4,
+    Ke = numbers::TransformType::KE.0,
     /// Sequence numbers (extended or not).
-    Sn = 5,
+    Sn = numbers::TransformType::SN.0,
 }
 
 impl TransformType {
@@ -65,8 +66,8 @@ impl Group {
     #[must_use]
     pub const fn number(self) -> u16 {
         match self {
-            Group::Curve25519 => 31,
-            Group::P256 => 19,
+            Group::Curve25519 => numbers::KeyExchangeMethod::CURVE25519.0,
+            Group::P256 => numbers::KeyExchangeMethod::ECP256.0,
         }
     }
 

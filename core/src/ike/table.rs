@@ -39,8 +39,8 @@ pub(crate) struct Table<'a> {
     pub(crate) settings: Settings,
     slots: ManagedSlice<'a, IkeSlot>,
     pub(crate) events: Events,
-    /// How many are half open.
-    pub(crate) half_open: usize,
+    /// How many are of somebody who is not authenticated ([`IkeSa::is_strangers`]).
+    pub(crate) strangers: usize,
     /// The slots that have something to send; `None` if they are more than fit.
     outbox: Option<Deque<u32, OUTBOX_LEN>>,
     /// No IKE SA has anything to do before.
@@ -56,7 +56,7 @@ impl<'a> Table<'a> {
             settings,
             slots,
             events: Events::default(),
-            half_open: 0,
+            strangers: 0,
             outbox: Some(Deque::new()),
             earliest: None,
             next_free: 0,
@@ -123,7 +123,7 @@ impl<'a> Table<'a> {
             spare_taken: false,
             others: [before, after],
         };
-        let half_open = sa.state == State::HalfOpen;
+        let was_strangers = sa.is_strangers();
         let mut outcome = work(sa, &mut env);
         if matches!(outcome, Outcome::Keep | Outcome::Established)
             && let Outcome::Gone(reason) = exchange::start_next(sa, &mut env)
@@ -143,8 +143,8 @@ impl<'a> Table<'a> {
             Outcome::Gone(reason) => self.end(at, cx, reason, None),
             Outcome::Lingers(reason) => self.end(at, cx, reason, Some(now)),
         }
-        if half_open && self.get(at).is_none_or(|sa| sa.state != State::HalfOpen) {
-            self.half_open = self.half_open.saturating_sub(1);
+        if was_strangers && self.get(at).is_none_or(|sa| !sa.is_strangers()) {
+            self.strangers = self.strangers.saturating_sub(1);
         }
         self.settle(at);
     }
@@ -203,7 +203,7 @@ impl<'a> Table<'a> {
         header: &Header,
         datagram: &[u8],
     ) -> bool {
-        if self.half_open == 0 {
+        if self.strangers == 0 {
             return false;
         }
         let same = |sa: &IkeSa| {
@@ -220,6 +220,17 @@ impl<'a> Table<'a> {
         true
     }
 
+    /// Forgets the stranger that has been there longest: whoever is honest is not for long.
+    fn evict_stranger(&mut self) {
+        let strangers =
+            self.slots.iter_mut().filter(|slot| slot.as_ref().is_some_and(IkeSa::is_strangers));
+        let oldest = strangers.min_by_key(|slot| slot.as_ref().map(|sa| sa.since));
+        if let Some(oldest) = oldest {
+            *oldest = None;
+            self.strangers = self.strangers.saturating_sub(1);
+        }
+    }
+
     /// Answers a first request.
     pub(crate) fn begin_answer(
         &mut self,
@@ -227,7 +238,15 @@ impl<'a> Table<'a> {
         cx: &mut Context<'_>,
         request: &init::Request<'_>,
     ) -> Result<(), init::Refusal> {
-        let (at, spi) = self.spare(cx.rng).ok_or(init::Refusal::Silence)?;
+        if self.strangers >= self.settings.half_open_limit {
+            self.evict_stranger();
+        }
+        let mut spare = self.spare(cx.rng);
+        if spare.is_none() {
+            self.evict_stranger();
+            spare = self.spare(cx.rng);
+        }
+        let (at, spi) = spare.ok_or(init::Refusal::Silence)?;
         let slot = self.slots.get_mut(at).ok_or(init::Refusal::Silence)?;
         let mut env = Env {
             now,
@@ -241,7 +260,7 @@ impl<'a> Table<'a> {
             others: [&[], &[]],
         };
         init::respond(slot, &mut env, spi, request)?;
-        self.half_open = self.half_open.saturating_add(1);
+        self.strangers = self.strangers.saturating_add(1);
         self.settle(at);
         Ok(())
     }
@@ -318,14 +337,17 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Of the IKE SAs with one peer, only the one that was just authenticated stays.
+    /// Of the IKE SAs with one peer, only the one that was just authenticated stays. If the peer
+    /// says that it has no other (INITIAL_CONTACT, RFC 7296 §2.4), it need not be told.
     fn replace_others(&mut self, at: usize, now: Instant, cx: &mut Context<'_>) {
-        let Some(peer) = self.get(at).and_then(|sa| sa.peer) else { return };
+        let Some(sa) = self.get(at) else { return };
+        let (Some(peer), alone) = (sa.peer, sa.about.initial_contact) else { return };
         for other in 0..self.slots.len() {
             let Some(sa) = self.get(other).filter(|sa| sa.peer == Some(peer) && other != at) else {
                 continue;
             };
             match sa.state {
+                State::Established if alone => self.end(other, cx, Reason::Replaced, None),
                 State::Established => self.close_replaced(other, now, cx),
                 // The peer has not heard who we are yet.
                 State::Initiating if sa.link.keys.is_none() => {

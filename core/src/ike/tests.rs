@@ -1,38 +1,281 @@
-//! Two endpoints on a wire of vectors.
+//! What only somebody with the keys can send: fragments, and authentic nonsense. What everybody can
+//! see from outside is in `tests/ike_exchanges.rs`.
 
-use rand_core::{Infallible, TryCryptoRng, TryRng};
+use std::time::Duration;
+use std::vec;
+use std::vec::Vec;
 
-/// A generator whose numbers are the same each time.
-pub(crate) struct Dice(u64);
+use super::link::Payloads;
+use super::reason::Reason;
+use super::sa::IkeSa;
+use super::status::{IkeEvent, Phase};
+use super::wire::header::Header;
+use super::wire::notify::Notify;
+use super::wire::numbers::{ExchangeType, NotifyType, PayloadType};
+use super::wire::sk::{Opened, Sealed, Unsealed};
+use super::wire::{Malformed, Message};
+use crate::crypto::AnyAead;
 
-impl Dice {
-    pub(crate) fn new(seed: u64) -> Dice {
-        Dice(seed)
+#[path = "../../tests/ike_pair/mod.rs"]
+pub(crate) mod pair;
+
+use pair::{Datagram, End, PEER, Pair};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The IKE SA of an end.
+fn sa(end: &End) -> &IkeSa {
+    let at = end.ike.table.find_peer(PEER).unwrap();
+    end.ike.table.get(at).unwrap()
+}
+
+/// The key, with its salt, that a message was encrypted with.
+fn key(initiator: bool, sa: &IkeSa) -> (AnyAead, crate::crypto::Salt) {
+    let keys = sa.link.keys.as_ref().unwrap();
+    let key = if initiator { &keys.sk_ei } else { &keys.sk_er };
+    (AnyAead::new(key.cipher(), key.key()).unwrap(), key.salt())
+}
+
+/// The same message in fragments of at most `max_len` bytes.
+fn cut(datagram: &Datagram, sa: &IkeSa, max_len: usize) -> Vec<Datagram> {
+    let mut bytes = datagram.bytes.clone();
+    let sealed = Sealed::parse(&mut bytes).unwrap();
+    let header = *sealed.header();
+    let (key, salt) = key(header.from_initiator, sa);
+    let Ok(Opened::Message(message)) = sealed.open(&key, &salt) else { panic!() };
+    let mut buffer = vec![0; 2000];
+    let unsealed = Unsealed::write(&mut buffer, &header, |writer| {
+        message.payloads().try_for_each(|payload| pair::write_payload(writer, &payload))
+    });
+    let unsealed = unsealed.unwrap();
+    let mut fragments = unsealed.fragments(max_len).unwrap();
+    let mut cut = Vec::new();
+    for iv in 0..fragments.total().into() {
+        let mut buffer = vec![0; max_len];
+        let bytes = fragments.seal_next(&mut buffer, &key, &salt, 1000 + iv).unwrap().unwrap();
+        cut.push(Datagram { bytes: bytes.to_vec(), ..datagram.clone() });
+    }
+    cut
+}
+
+#[test]
+fn fragments_of_the_peer_are_put_together() {
+    let mut pair = Pair::keys();
+    pair.initiate();
+    for _ in 0..2 {
+        let datagram = pair.wire.pop_front().unwrap();
+        pair.deliver(datagram);
+    }
+    let request = pair.wire.pop_front().unwrap();
+    let mut fragments = cut(&request, sa(&pair.alice), 130);
+    assert!(fragments.len() > 2);
+    fragments.reverse();
+    for fragment in &fragments {
+        pair.deliver(fragment.clone());
+        pair.deliver(fragment.clone());
+    }
+    assert_eq!(pair.wire.len(), 1, "one answer, and that once");
+    let answer = pair.wire.pop_front().unwrap();
+    for fragment in cut(&answer, sa(&pair.bob), 150) {
+        pair.deliver(fragment);
+    }
+    pair.assert_up();
+
+    // All of it once more, because the answer was lost: it is sent again, and nothing else happens.
+    for fragment in fragments {
+        pair.deliver(fragment);
+    }
+    assert_eq!(pair.wire.pop_front().unwrap().bytes, answer.bytes);
+    assert!(pair.wire.is_empty());
+    pair.assert_up();
+}
+
+/// Has Alice request something, authentic as it is.
+fn request(pair: &mut Pair, exchange: ExchangeType, payloads: Payloads<'_>) {
+    let now = pair.now;
+    let at = pair.alice.ike.table.find_peer(PEER).unwrap();
+    let mut payloads = Some(payloads);
+    pair.alice.call(|ike, cx| {
+        ike.table.with(at, now, cx, &mut |sa, env| {
+            sa.link.request(env.now, exchange, payloads.take().unwrap()).unwrap();
+            super::sa::Outcome::Keep
+        });
+    });
+    pair.settle();
+}
+
+/// The errors in the last answer that Alice got.
+fn answered(pair: &Pair) -> Vec<NotifyType> {
+    let mut last = pair.sent.last().unwrap().bytes.clone();
+    let header = Header::parse(&last).unwrap();
+    assert!(header.response);
+    let (key, salt) = key(false, sa(&pair.bob));
+    let Ok(Opened::Message(message)) = Sealed::parse(&mut last).unwrap().open(&key, &salt) else {
+        panic!()
+    };
+    message.notifications().map(|notify| notify.notify_type).collect()
+}
+
+#[test]
+fn an_empty_request_is_a_sign_of_life() {
+    let mut pair = Pair::psk();
+    pair.connect();
+    request(&mut pair, ExchangeType::INFORMATIONAL, &mut |_| Ok(()));
+    assert_eq!(answered(&pair), []);
+    pair.assert_up();
+}
+
+#[test]
+fn authentic_nonsense_is_refused_and_ends_the_ike_sa() {
+    let mut pair = Pair::psk();
+    pair.connect();
+    request(&mut pair, ExchangeType::INFORMATIONAL, &mut |writer| {
+        writer.notify(&Notify::new(NotifyType::COOKIE2, &[1, 2, 3])) // too short
+    });
+    assert_eq!(answered(&pair), [NotifyType::INVALID_SYNTAX]);
+    let malformed = Malformed::Content(PayloadType::NOTIFY);
+    let down = IkeEvent::Down(PEER, Reason::Malformed(malformed));
+    assert!(pair.bob.events.contains(&down), "{:?}", pair.bob.events);
+}
+
+#[test]
+fn notifications_that_we_do_not_know_are_passed_over() {
+    let mut pair = Pair::psk();
+    pair.connect();
+    for notify_type in [NotifyType(40_000), NotifyType(9000), NotifyType::INITIAL_CONTACT] {
+        request(&mut pair, ExchangeType::INFORMATIONAL, &mut |writer| {
+            writer.notify(&Notify::new(notify_type, &[1, 2, 3]))
+        });
+        assert_eq!(answered(&pair), []);
+        pair.assert_up();
     }
 }
 
-impl TryRng for Dice {
-    type Error = Infallible;
+#[test]
+fn deletions_of_children_that_are_not_there_change_nothing() {
+    let mut pair = Pair::psk();
+    pair.connect();
+    request(&mut pair, ExchangeType::INFORMATIONAL, &mut |writer| {
+        writer.delete_esp(&[0x1000, 0x1001])
+    });
+    pair.assert_up();
+}
 
-    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        Ok((self.try_next_u64()? >> 32) as u32)
+#[test]
+fn a_deleted_child_is_gone_and_the_ike_sa_stays() {
+    let mut pair = Pair::psk();
+    pair.connect();
+    let spi = *pair.alice.sad.inbound.keys().next().unwrap();
+    request(&mut pair, ExchangeType::INFORMATIONAL, &mut |writer| writer.delete_esp(&[spi]));
+    assert!(pair.bob.sad.outbound.is_none());
+    assert_eq!(pair.bob.status().phase, Phase::Up);
+}
+
+#[test]
+fn a_replayed_request_from_elsewhere_moves_nobody() {
+    let mut pair = Pair::keys();
+    pair.nat = Some("203.0.113.9".parse().unwrap());
+    pair.connect();
+    pair.advance(SECOND * 40);
+    let path = pair.bob.sad.path;
+    let to_bob = pair.sent.iter().filter(|datagram| datagram.to.ip() == pair.bob.address);
+    let replays: Vec<Datagram> = to_bob.cloned().collect();
+    for mut replay in replays {
+        replay.from = "203.0.113.66:4500".parse().unwrap();
+        pair.deliver(replay);
+        assert_eq!(pair.bob.sad.path, path);
+        assert_eq!(pair.bob.status().path.remote, "203.0.113.9:4500".parse().unwrap());
     }
+    pair.wire.clear();
+    pair.advance(SECOND * 100);
+    pair.assert_up();
+}
 
-    /// SplitMix64.
-    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        Ok(z ^ z >> 31)
-    }
-
-    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
-        for byte in bytes {
-            *byte = self.try_next_u64()? as u8;
+#[test]
+fn nothing_but_a_first_request_is_answered_to_strangers() {
+    let mut pair = Pair::psk();
+    pair.initiate();
+    let first = pair.wire.pop_front().unwrap();
+    assert!(Message::parse(&first.bytes).is_ok());
+    // Byte by byte: next payload, version, exchange, flags, message id, length.
+    for at in 8..28 {
+        for bit in 0..8 {
+            // A minor version and most of the flags mean nothing (RFC 7296 §3.1).
+            if at == 17 && bit < 4 || at == 19 && bit != 3 && bit != 5 {
+                continue;
+            }
+            let mut altered = first.clone();
+            altered.bytes[at] ^= 1 << bit;
+            pair.deliver(altered);
+            assert!(pair.wire.is_empty(), "byte {at}, bit {bit}");
         }
-        Ok(())
     }
+    assert_eq!(pair.bob.ike.table.strangers, 0);
+    pair.deliver(first);
+    assert_eq!(pair.bob.ike.table.strangers, 1);
 }
 
-impl TryCryptoRng for Dice {}
+#[test]
+fn a_flood_of_strangers_keeps_nobody_out() {
+    let mut pair = Pair::psk();
+    let now = pair.now;
+    // One source that returns its cookies, and many that do not.
+    for number in 0..500_u64 {
+        let mut stranger = Pair::psk();
+        stranger.alice.rng.0 = number;
+        stranger.alice.address = if number % 2 == 0 {
+            "192.0.2.66".parse().unwrap()
+        } else {
+            std::net::Ipv4Addr::from(0x0b00_0000 + number as u32).into()
+        };
+        stranger.initiate();
+        let first = stranger.wire.pop_front().unwrap();
+        pair.deliver(first);
+        let answer = pair.wire.pop_front();
+        if let Some(answer) = answer
+            && number % 2 == 0
+        {
+            stranger.now = now;
+            stranger.deliver(answer);
+            // Its next message, which is no IKE_AUTH unless there was no cookie.
+            while let Some(next) = stranger.wire.pop_front() {
+                if next.bytes[18] == ExchangeType::IKE_SA_INIT.0 {
+                    pair.deliver(next);
+                }
+            }
+        }
+        pair.wire.clear();
+        let limit = pair.bob.ike.settings_mut().half_open_limit;
+        assert!(pair.bob.ike.table.strangers <= limit);
+    }
+    assert!(pair.bob.ike.table.strangers >= 16);
+    pair.sent.clear();
+    pair.connect();
+    assert_eq!(pair.sent.len(), 6, "with a cookie");
+    pair.advance(SECOND * 60);
+    assert_eq!(pair.bob.ike.table.strangers, 0);
+    pair.assert_up();
+}
+
+#[test]
+fn without_mobike_a_peer_behind_a_nat_is_followed_and_no_other() {
+    for nat in [true, false] {
+        let mut pair = Pair::keys();
+        pair.nat = nat.then(|| "203.0.113.9".parse().unwrap());
+        pair.connect();
+        let now = pair.now;
+        for end in [&mut pair.alice, &mut pair.bob] {
+            let at = end.ike.table.find_peer(PEER).unwrap();
+            end.call(|ike, cx| {
+                ike.table.with(at, now, cx, &mut |sa, _| {
+                    sa.about.mobike = false;
+                    super::sa::Outcome::Keep
+                });
+            });
+        }
+        let before = pair.bob.sad.path;
+        pair.nat = Some("203.0.113.10".parse().unwrap());
+        request(&mut pair, ExchangeType::INFORMATIONAL, &mut |_| Ok(()));
+        assert_eq!(pair.bob.sad.path != before, nat);
+    }
+}

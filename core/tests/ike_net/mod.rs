@@ -3,7 +3,7 @@
 //! The wire keeps what is sent, in order, until a test delivers it, drops it or has it delivered
 //! late. Each end's SAD is a table of what is installed; after every step it is checked that
 //! nobody sends with an SA that the other end has not installed.
-#![allow(dead_code, clippy::unwrap_used)] // each test file uses its part
+#![allow(unreachable_pub, dead_code, clippy::unwrap_used)] // each test file uses its part
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -208,7 +208,7 @@ impl Net {
             let net = |n: usize| format!("10.{n}.0.0/16").parse().unwrap();
             let config = Config {
                 key,
-                peer_key: publics[1 - at].clone(),
+                peer_key: publics[1 - at],
                 local_id: Identity::of_key(&publics[at]),
                 remote_id: Identity::of_key(&publics[1 - at]),
                 local: vec![net(at)],

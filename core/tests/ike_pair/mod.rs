@@ -4,11 +4,14 @@
 //! alice 192.0.2.1 ───[ nat 203.0.113.9 ]─── bob 198.51.100.1
 //! ```
 //! The NAT is only there when a test asks for it.
-#![allow(clippy::unwrap_used, dead_code, unreachable_pub)] // shared by several tests
+#![allow(clippy::unwrap_used, clippy::panic, dead_code, unreachable_pub)] // shared by several tests
 
+use std::boxed::Box; // tests inside the crate, which is no_std, have no prelude
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
+use std::vec;
+use std::vec::Vec;
 
 use rand_core::{Infallible, TryCryptoRng, TryRng};
 use simplevpn_core::crypto::sign::{PrivateKey, PublicKey};
@@ -16,6 +19,8 @@ use simplevpn_core::ike::auth::{Credential, Expectation};
 use simplevpn_core::ike::identity::Identity;
 use simplevpn_core::ike::suite::{Pfs, Preferences};
 use simplevpn_core::ike::wire::id::Id;
+use simplevpn_core::ike::wire::payload::Payload;
+use simplevpn_core::ike::wire::{NoRoom, PayloadWriter};
 use simplevpn_core::ike::{
     ChildSa, Context, Encap, Ike, IkeEvent, IkePath, IkeSlot, IkeStatus, Lease, Lifetimes,
     MAX_MESSAGE_LEN, Pad, PadEntry, Ppk, Reason, Refused, SaDatabase, Settings, Target,
@@ -454,5 +459,19 @@ impl Pair {
             IkeEvent::Refused(peer, _, reason) => Some((*peer, *reason)),
             _ => None,
         })
+    }
+}
+
+/// Writes a payload that was read.
+pub fn write_payload(writer: &mut PayloadWriter<'_>, payload: &Payload<'_>) -> Result<(), NoRoom> {
+    match payload {
+        Payload::Sa(sa) => writer.sa(sa.proposals()),
+        Payload::IdInitiator(id) => writer.id_initiator(id),
+        Payload::IdResponder(id) => writer.id_responder(id),
+        Payload::Auth(auth) => writer.auth(auth),
+        Payload::Notify(notify) => writer.notify(notify),
+        Payload::TsInitiator(selectors) => writer.ts_initiator(*selectors),
+        Payload::TsResponder(selectors) => writer.ts_responder(*selectors),
+        other => panic!("{other:?}"),
     }
 }

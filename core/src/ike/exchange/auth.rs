@@ -244,7 +244,9 @@ fn answer(
     adopt(sa, secrets, ppk.is_some());
     sa.encap = entry.encap;
     sa.link.path = sa.link.answer_path;
-    sa.about.mobike = message.notification(NotifyType::MOBIKE_SUPPORTED).is_some();
+    let has = |notify_type| message.notification(notify_type).is_some();
+    sa.about.mobike = has(NotifyType::MOBIKE_SUPPORTED);
+    sa.about.initial_contact = has(NotifyType::INITIAL_CONTACT);
     Ok(write_answer(sa, env, (peer, &entry), &own_id, &proof.auth, message))
 }
 
@@ -276,7 +278,7 @@ fn write_answer(
     message: &Message<'_>,
 ) -> Result<Outcome, Failure> {
     let child = if sa.yields(env, peer) {
-        first_child::Answer::Refused(NotifyType::NO_ADDITIONAL_SAS)
+        Err(NotifyType::NO_ADDITIONAL_SAS)
     } else {
         first_child::respond(sa, env, (peer, entry), message)?
     };

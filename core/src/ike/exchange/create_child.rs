@@ -300,7 +300,8 @@ fn take_child(
             Reason::Full
         };
         child::close_redundant(sa, env, pair);
-        return Ok(later(sa, env, reason));
+        later(sa, env, reason);
+        return Ok(());
     }
     let first = sa.children.current.is_none();
     child::give_up_waiting(sa, env);

@@ -120,12 +120,16 @@ fn accept(
     Ok(())
 }
 
-/// What the responder answers about the child.
-pub(crate) enum Answer {
-    /// It is installed.
-    Made { number: u8, spi_in: u32, suite: ChildSuite, ranges: [Ranges; 2], given: Option<Given> },
-    /// There is none.
-    Refused(NotifyType),
+/// What the responder answers about the child: it is installed, or there is none.
+pub(crate) type Answer = Result<Made, NotifyType>;
+
+/// A child that is installed.
+pub(crate) struct Made {
+    number: u8,
+    spi_in: u32,
+    suite: ChildSuite,
+    ranges: [Ranges; 2],
+    given: Option<Given>,
 }
 
 /// Makes the child that the initiator asks for, or finds out why not.
@@ -167,8 +171,8 @@ pub(crate) fn respond(
     };
     finish(sa, env, peer, entry, made.err().map(|(_, reason)| reason));
     Ok(match made {
-        Ok((number, spi_in, suite)) => Answer::Made { number, spi_in, suite, ranges, given },
-        Err((notify, _)) => Answer::Refused(notify),
+        Ok((number, spi_in, suite)) => Ok(Made { number, spi_in, suite, ranges, given }),
+        Err((notify, _)) => Err(notify),
     })
 }
 
@@ -187,8 +191,8 @@ fn make(
 /// Writes that.
 pub(crate) fn write_answer(writer: &mut PayloadWriter<'_>, answer: &Answer) -> Result<(), NoRoom> {
     match answer {
-        Answer::Refused(notify_type) => writer.notify_type(*notify_type),
-        Answer::Made { number, spi_in, suite, ranges: [ours, theirs], given } => {
+        Err(notify_type) => writer.notify_type(*notify_type),
+        Ok(Made { number, spi_in, suite, ranges: [ours, theirs], given }) => {
             if let Some(given) = given {
                 cp::write_reply(writer, given)?;
             }

@@ -109,7 +109,6 @@ impl About {
         let hashes = message.notification(NotifyType::SIGNATURE_HASH_ALGORITHMS);
         About {
             ours: message.has_vendor(VENDOR_ID),
-            fragmentation: has(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED),
             ed25519: hashes.is_some_and(|hashes| {
                 hashes.hash_algorithms().any(|hash| hash == HashAlgorithm::IDENTITY)
             }),
