@@ -114,8 +114,11 @@ impl SaDatabase for Database {
             salt: sa.key.salt(),
             sequence: OutboundSequence::new(sa.esn),
         };
-        self.tunnel.sealer.install(sa.peer, outbound, 0);
-        self.tunnel.sealer.set_path(sa.peer, Some(sa.path));
+        let replaced = self.tunnel.sealer.install(sa.peer, outbound, 0);
+        // Afterwards the path is what `set_path` says, or where packets come from.
+        if replaced.is_none() {
+            self.tunnel.sealer.set_path(sa.peer, Some(sa.path));
+        }
         Ok(())
     }
 

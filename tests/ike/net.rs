@@ -208,6 +208,45 @@ impl Net {
         }
     }
 
+    /// Two nodes may miss each other for a moment: the path between them has changed.
+    pub fn path_changed(&mut self, a: usize, b: usize) {
+        let from = self.now + self.grace;
+        self.connected.entry((a.min(b), a.max(b))).and_modify(|since| *since = from);
+    }
+
+    /// Somebody sends a message, and says that it comes from `from`.
+    pub fn forge(&mut self, from: SocketAddr, to: SocketAddr, message: &[u8]) {
+        let marker: &[u8] = if to.port() == natt::PORT { &natt::NON_ESP_MARKER } else { &[] };
+        let path = Path::Udp { local: from, remote: to };
+        let flight = Flight {
+            number: u64::MAX,
+            from: from.ip(),
+            to: to.ip(),
+            outer_len: path.outer_len(),
+            bytes: with_outer(&path, &[marker, message].concat()),
+            altered: true,
+        };
+        self.link.inject(self.now + 1, flight);
+    }
+
+    /// The IKE messages that were recorded: from where, to where, and what.
+    pub fn recorded(&self) -> Vec<(SocketAddr, SocketAddr, Vec<u8>)> {
+        let read = |flight: &Flight| {
+            let mut bytes = flight.bytes.clone();
+            let len = bytes.len();
+            let mut packet = PacketBuf::new(&mut bytes, 0, len).unwrap();
+            let Ok((Path::Udp { local, remote }, _)) = outer::strip(&mut packet) else {
+                return None;
+            };
+            match Datagram::classify(packet.as_slice()) {
+                _ if local.port() != natt::PORT => Some((remote, local, packet.as_slice().into())),
+                Datagram::Ike(message) => Some((remote, local, message.to_vec())),
+                _ => None,
+            }
+        };
+        self.link.recording.iter().flatten().filter_map(read).collect()
+    }
+
     /// Sends what a node has to say, and hears what it tells.
     fn collect(&mut self, at: usize) {
         let mut out = [0; MAX_MESSAGE_LEN];
