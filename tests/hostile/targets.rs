@@ -8,15 +8,16 @@ use simplevpn_core::checksum::Checksum;
 use simplevpn_core::wire::natt::Datagram;
 use simplevpn_core::{Offset, PacketBuf, outer};
 
-use super::{Attack, ike};
+use super::{Attack, exchanges, ike};
 
+pub use super::exchanges::ike_exchanges;
 pub use super::ike::{ike_message, ike_open, ike_reassembly};
 
 /// A check.
 pub type Target = fn(&[u8]);
 
 /// Every check, by name.
-pub const ALL: [(&str, Target); 10] = [
+pub const ALL: [(&str, Target); 11] = [
     ("esp_open", esp_open),
     ("esp_payload", esp_payload),
     ("outbound", outbound),
@@ -27,6 +28,7 @@ pub const ALL: [(&str, Target); 10] = [
     ("ike_message", ike_message),
     ("ike_open", ike_open),
     ("ike_reassembly", ike_reassembly),
+    ("ike_exchanges", ike_exchanges),
 ];
 
 thread_local! {

@@ -12,8 +12,10 @@ mod database;
 mod dice;
 mod net;
 mod node;
+mod spy;
 
 pub use database::Database;
 pub use dice::Dice;
 pub use net::{Fault, Kind, Net};
 pub use node::{Auth, Nat, Node, Peer, Table, identity};
+pub use spy::{CIPHER, Plain, Spy};
