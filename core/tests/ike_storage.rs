@@ -6,7 +6,7 @@ mod ike_pair;
 
 use std::time::Duration;
 
-use ike_pair::{PEER, Pair};
+use ike_pair::{End, PEER, Pair, SLOTS};
 use simplevpn_core::PeerId;
 use simplevpn_core::ike::{Ike, IkeSlot};
 
@@ -19,20 +19,31 @@ fn connections(ike: &Ike<'static>) -> usize {
     (0..1000).map(PeerId).filter(|peer| ike.status(*peer).is_some()).count()
 }
 
+fn spi_out(end: &End) -> u32 {
+    end.sad.outbound.as_ref().unwrap().spi
+}
+
+/// Both ends replace the keys of ESP, one after the other.
+fn assert_goes_on(pair: &mut Pair) {
+    for alice in [true, false] {
+        let before = [spi_out(&pair.alice), spi_out(&pair.bob)];
+        let now = pair.now;
+        let end = if alice { &mut pair.alice } else { &mut pair.bob };
+        end.call(|ike, cx| ike.rekey_child(now, cx, PEER));
+        pair.advance(Duration::from_secs(20));
+        pair.assert_up();
+        assert_ne!([spi_out(&pair.alice), spi_out(&pair.bob)], before, "the old keys");
+    }
+}
+
 #[test]
 fn a_connection_goes_on_in_larger_storage() {
     let mut pair = Pair::keys();
     pair.connect();
-    let now = pair.now;
-    pair.alice.ike.enlarge(slots(1000).into());
+    pair.alice.ike.enlarge(slots(SLOTS + 100).into());
     // Less is not taken.
     pair.alice.ike.enlarge(slots(1).into());
-    pair.alice.call(|ike, cx| ike.rekey_child(now, cx, PEER));
-    pair.advance(Duration::from_secs(20));
-    pair.assert_up();
-    pair.bob.call(|ike, cx| ike.rekey(now, cx, PEER));
-    pair.advance(Duration::from_secs(20));
-    pair.assert_up();
+    assert_goes_on(&mut pair);
 }
 
 #[test]
@@ -45,10 +56,7 @@ fn a_connection_goes_on_under_another_number() {
     assert!(pair.alice.ike.status(other).is_some());
     assert_eq!(connections(&pair.alice.ike), 1);
     pair.alice.ike.renumber(&|id| (id == other).then_some(PEER));
-    let now = pair.now;
-    pair.alice.call(|ike, cx| ike.rekey_child(now, cx, PEER));
-    pair.advance(Duration::from_secs(20));
-    pair.assert_up();
+    assert_goes_on(&mut pair);
     pair.alice.ike.renumber(&|_| None);
     assert_eq!(connections(&pair.alice.ike), 0);
 }

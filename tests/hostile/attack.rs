@@ -8,6 +8,7 @@ use simplevpn_core::{Discard, Discards, Emit, Event, PacketBuf, Path, PeerId};
 use smoltcp::wire::IpAddress;
 
 use super::Random;
+use super::exchanges;
 use super::packets::{mutate, packet};
 use super::targets::{Target, sample};
 use super::world::{Choices, Family, PEERS, World, local, offset, path, prefixes, them, us};
@@ -289,6 +290,9 @@ impl Attack {
 
     /// One spoilt input for one of the checks.
     pub fn parsers(&mut self, (name, target): &(&str, Target)) {
+        if *name == "ike_exchanges" {
+            return target(&exchanges::input(&mut self.random));
+        }
         let peer = self.random.below(PEERS);
         let inner = self.honest_inner(peer);
         let mut input = sample(name, inner);

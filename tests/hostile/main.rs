@@ -1,5 +1,6 @@
 //! `hostile PACKETS [SEED]`: so many random and mutated packets through `open`, half as many through
 //! the sealer, a tenth as many through each of the parsers; the same seed gives the same packets.
+//! `hostile PACKETS SEED CHECK`: so many inputs to one check alone, as `ike_exchanges`.
 //!
 //! Best with arithmetic checked and the speed of a release:
 //! `cargo run -p simplevpn-tests --profile checked --bin hostile -- 10000000 1`
@@ -13,12 +14,16 @@ use simplevpn_tests::hostile::{Attack, targets};
 static AT: AtomicUsize = AtomicUsize::new(0);
 
 fn main() -> ExitCode {
-    let arguments: Vec<_> = std::env::args().skip(1).map(|text| text.parse::<u64>()).collect();
-    let (packets, seed) = match arguments[..] {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let numbers: Vec<_> = arguments.iter().take(2).map(|text| text.parse::<u64>()).collect();
+    let only = targets::ALL.iter().find(|(name, _)| arguments.get(2).is_some_and(|it| it == name));
+    let (packets, seed) = match numbers[..] {
         [Ok(packets)] => (packets as usize, 1),
-        [Ok(packets), Ok(seed)] => (packets as usize, seed),
+        [Ok(packets), Ok(seed)] if arguments.len() == 2 || only.is_some() => {
+            (packets as usize, seed)
+        }
         _ => {
-            eprintln!("usage: hostile PACKETS [SEED]");
+            eprintln!("usage: hostile PACKETS [SEED [CHECK]]");
             return ExitCode::from(2);
         }
     };
@@ -29,6 +34,14 @@ fn main() -> ExitCode {
     }));
 
     let mut attack = Attack::new(seed);
+    if let Some(only) = only {
+        for at in 0..packets {
+            AT.store(at, Ordering::Relaxed);
+            attack.parsers(only);
+        }
+        println!("{packets} inputs to {}, seed {seed}", only.0);
+        return ExitCode::SUCCESS;
+    }
     for at in 0..packets {
         AT.store(at, Ordering::Relaxed);
         attack.inbound();

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used)] // a check that cannot go on has failed
 
 mod attack;
+mod exchanges;
 mod ike;
 mod offloads;
 mod packets;

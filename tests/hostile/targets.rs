@@ -10,6 +10,7 @@ use simplevpn_core::{Offset, PacketBuf, outer};
 
 use super::{Attack, ike, offloads};
 
+pub use super::exchanges::ike_exchanges;
 pub use super::ike::{ike_message, ike_open, ike_reassembly};
 pub use super::offloads::{coalesce, segment};
 
@@ -17,7 +18,7 @@ pub use super::offloads::{coalesce, segment};
 pub type Target = fn(&[u8]);
 
 /// Every check, by name.
-pub const ALL: [(&str, Target); 12] = [
+pub const ALL: [(&str, Target); 13] = [
     ("esp_open", esp_open),
     ("esp_payload", esp_payload),
     ("outbound", outbound),
@@ -30,6 +31,7 @@ pub const ALL: [(&str, Target); 12] = [
     ("ike_message", ike_message),
     ("ike_open", ike_open),
     ("ike_reassembly", ike_reassembly),
+    ("ike_exchanges", ike_exchanges),
 ];
 
 thread_local! {

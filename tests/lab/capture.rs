@@ -19,13 +19,18 @@ use super::Host;
 /// UDP port of UDP-encapsulated ESP (RFC 3948).
 pub const NAT_PORT: u16 = 4500;
 
+/// UDP port of IKE (RFC 7296 §2).
+pub const IKE_PORT: u16 = 500;
+
 /// What a frame is, as far as an eavesdropper can see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// ESP, protocol 50, whole or a fragment.
     Esp,
-    /// UDP from or to port 4500.
+    /// UDP from or to port 4500: ESP, and IKE once a NAT was suspected.
     UdpEncapsulated,
+    /// UDP from or to port 500.
+    Ike,
     /// Address resolution: ARP, neighbour and router discovery, multicast membership.
     Neighbour,
     /// Any other ICMP or ICMPv6.
@@ -65,9 +70,9 @@ impl Frame {
         self.bytes.get(14..).unwrap_or_default()
     }
 
-    /// ESP, raw or in UDP, or what a link needs to live.
+    /// ESP, raw or in UDP, IKE, or what a link needs to live.
     pub fn is_protected(&self) -> bool {
-        matches!(self.kind, Kind::Esp | Kind::UdpEncapsulated | Kind::Neighbour)
+        matches!(self.kind, Kind::Esp | Kind::UdpEncapsulated | Kind::Ike | Kind::Neighbour)
     }
 
     /// Whether its source or destination is `address`.
@@ -153,7 +158,7 @@ impl Captured {
         self.count(|frame| frame.kind == kind)
     }
 
-    /// Fails unless there was ESP and nothing else but what a link needs to live.
+    /// Fails unless there was ESP and nothing else but IKE and what a link needs to live.
     ///
     /// # Panics
     /// When an eavesdropper learned more, or frames were missed.
@@ -311,6 +316,7 @@ fn upper(protocol: u8, payload: &[u8]) -> Option<Kind> {
         6 => Kind::Tcp(u16_at(payload, 0)?, u16_at(payload, 2)?),
         17 => match (u16_at(payload, 0)?, u16_at(payload, 2)?) {
             (NAT_PORT, _) | (_, NAT_PORT) => Kind::UdpEncapsulated,
+            (IKE_PORT, _) | (_, IKE_PORT) => Kind::Ike,
             (from, to) => Kind::Udp(from, to),
         },
         other => Kind::Protocol(other),

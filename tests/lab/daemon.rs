@@ -72,6 +72,14 @@ impl Vpn {
         self.line("option", name, value)
     }
 
+    /// Any list; its values are separated by spaces.
+    pub fn list(mut self, name: &str, values: &str) -> Vpn {
+        for value in values.split_whitespace() {
+            self = self.line("list", name, value);
+        }
+        self
+    }
+
     /// One more peer.
     pub fn peer(mut self, peer: Peer) -> Vpn {
         self.peers.push(peer);
@@ -110,6 +118,11 @@ impl Peer {
             .option("key_out", &keys.key_out)
     }
 
+    /// A peer section whose keys IKE negotiates.
+    pub fn ike(name: &str) -> Peer {
+        Peer { name: name.into(), lines: Vec::new() }
+    }
+
     /// `option endpoint_host`: address or name.
     pub fn at(self, endpoint: &str) -> Peer {
         self.option("endpoint_host", endpoint)
@@ -128,8 +141,9 @@ impl Peer {
         self
     }
 
-    /// Any option.
+    /// Any option, in place of one of that name.
     pub fn option(mut self, name: &str, value: &str) -> Peer {
+        self.lines.retain(|line| !line.starts_with(&format!("\toption {name} ")));
         self.lines.push(format!("\toption {name} '{value}'"));
         self
     }
@@ -200,6 +214,35 @@ impl Keys {
             key_out: here.key_in.clone(),
         };
         (here, there)
+    }
+}
+
+/// A key pair as `simplevpn` makes and prints it.
+#[derive(Clone)]
+pub struct KeyPair {
+    /// What `option private_key` takes.
+    pub private: String,
+    /// What `option public_key` takes at the other end.
+    pub public: String,
+    /// The public key in PEM, for other programs.
+    pub pem: String,
+}
+
+impl KeyPair {
+    /// A new one, by this machine's `simplevpn`.
+    ///
+    /// # Panics
+    /// When it cannot.
+    pub fn new(host: &Host) -> KeyPair {
+        let ask = |words: &str, input: &str| {
+            let output = process::run(host.simplevpn(words), input, process::PATIENCE);
+            assert!(output.success, "simplevpn {words}: {}", output.stderr);
+            output.stdout
+        };
+        let private = ask("genkey", "").trim().to_owned();
+        let public = ask("pubkey", &private).trim().to_owned();
+        let pem = ask("pubkey --pem", &private);
+        KeyPair { private, public, pem }
     }
 }
 
@@ -357,6 +400,15 @@ impl Daemon {
     pub fn reloads(&mut self, vpn: &Vpn) {
         write_private(&self.config, &self.host.completed(vpn));
         self.signal(Signal::SIGHUP);
+    }
+
+    /// `simplevpn rekey vpn0`: replaces all keys.
+    ///
+    /// # Panics
+    /// When the daemon does not want to.
+    pub fn rekeys(&self) {
+        let output = self.host.simplevpn_says("rekey vpn0");
+        assert!(output.success, "simplevpn rekey on {}: {}", self.host.name(), output.stderr);
     }
 
     /// Waits until it ends by itself, and returns its exit status; `None` if it does not.

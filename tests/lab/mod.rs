@@ -8,6 +8,7 @@
 //! - [`Host`] is one machine: commands, sockets, sysctls, routes, NAT
 //! - [`traffic`] moves and verifies data: TCP, UDP, ping
 //! - [`load`] is as much of it as goes
+//! - [`stream`] counts every datagram of a steady stream
 //! - [`capture`] is the eavesdropper on a wire
 //! - [`daemon`] writes configurations and runs `simplevpn`
 //! - [`processor`] makes a machine a router whose `simplevpn` is emulated
@@ -33,6 +34,7 @@ pub mod process;
 pub mod processor;
 pub mod raw;
 pub mod sites;
+pub mod stream;
 pub mod traffic;
 
 pub use host::Host;

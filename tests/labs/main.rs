@@ -5,6 +5,14 @@
 mod fail_closed;
 mod full_tunnel;
 mod guard;
+mod ike;
+mod ike_kernel;
+mod ike_life;
+mod ike_ours;
+mod ike_paths;
+mod ike_rekey;
+mod ike_router;
+mod ike_strongswan;
 mod kernel_peer;
 mod life;
 mod machinery;

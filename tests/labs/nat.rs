@@ -7,33 +7,13 @@ use simplevpn_tests::lab::daemon::{Keys, Peer, Vpn};
 use simplevpn_tests::lab::raw::ip_packet;
 use simplevpn_tests::lab::{Lab, ip};
 
-use crate::topology::{SITE_A, SITE_B, Sites, assert_secret};
+use crate::topology::{SITE_A, SITE_B, Sites, assert_secret, translate_to};
 
 ///  client 10.1.0.2 -- a 10.9.0.2 -- nat 192.0.2.1 ==UDP 4500== 192.0.2.2 b -- 10.2.0.2 server
 #[test]
 fn a_nat_between_the_peers() {
     let lab = Lab::new();
-    let [client, a, nat, b, server] = lab.hosts(["client", "a", "nat", "b", "server"]);
-    lab.link(
-        client.port("eth0", "10.1.0.2/24 fd01::2/64"),
-        a.port("lan", "10.1.0.1/24 fd01::1/64"),
-    );
-    lab.link(a.port("wan", "10.9.0.2/24"), nat.port("inside", "10.9.0.1/24"));
-    lab.link(nat.port("outside", "192.0.2.1/24"), b.port("wan", "192.0.2.2/24"));
-    lab.link(
-        b.port("lan", "10.2.0.1/24 fd02::1/64"),
-        server.port("eth0", "10.2.0.2/24 fd02::2/64"),
-    );
-    client.default_via("10.1.0.1 fd01::1");
-    server.default_via("10.2.0.1 fd02::1");
-    a.forwards().default_via("10.9.0.1");
-    b.forwards();
-    nat.forwards().masquerades("outside");
-    // A port number that is not the one a used, as a busy NAT would choose.
-    nat.feed(
-        "nft -f -",
-        "insert rule inet lab post oifname outside udp sport 4500 masquerade to :40000-50000\n",
-    );
+    let (Sites { client, a, b, server }, nat) = Sites::behind_nat(&lab);
     let (at_a, at_b) = Keys::pair();
     let to_b = Peer::new("b", &at_a).at("192.0.2.2").allowed(SITE_B);
     let to_b = to_b.option("encap", "udp").option("persistent_keepalive", "1");
@@ -45,12 +25,7 @@ fn a_nat_between_the_peers() {
     client.assert_uses(&server, "fd02::2");
     server.assert_uses(&client, "10.1.0.2");
     // The NAT forgets and chooses another port; a's keepalives and data tell b.
-    nat.run("nft delete table inet lab");
-    nat.masquerades("outside");
-    nat.feed(
-        "nft -f -",
-        "insert rule inet lab post oifname outside udp sport 4500 masquerade to :20000-30000\n",
-    );
+    translate_to(&nat, "20000-30000");
     a.run("ip link set dev wan down");
     a.run("ip link set dev wan up");
     a.default_via("10.9.0.1");

@@ -1,7 +1,7 @@
 //! What several labs share.
 
 use simplevpn_tests::lab::capture::Captured;
-pub(crate) use simplevpn_tests::lab::sites::{SITE_A, SITE_B, Sites};
+pub(crate) use simplevpn_tests::lab::sites::{SITE_A, SITE_B, Sites, translate_to};
 use simplevpn_tests::lab::traffic::MARKER;
 
 /// Fails unless an eavesdropper saw ESP and nothing more.

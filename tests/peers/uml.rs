@@ -99,11 +99,11 @@ impl UmlPeer {
     }
 
     /// Gives `vec0` its addresses (with prefix lengths), and the loopback device the inner ones
-    /// (without); words are separated by spaces. UDP-encapsulated ESP is welcome from now on.
+    /// (without); words are separated by spaces.
     ///
     /// # Panics
     /// When the guest refuses.
-    pub fn joins(&mut self, outer: &str, inner: &str) {
+    pub fn is_at(&mut self, outer: &str, inner: &str) {
         let mut script = String::from("set -e\nip link set vec0 up\n");
         for (device, addresses) in [("vec0", outer), ("lo", inner)] {
             for address in addresses.split_whitespace() {
@@ -112,6 +112,14 @@ impl UmlPeer {
             }
         }
         self.run(&script);
+    }
+
+    /// The same, and UDP-encapsulated ESP is welcome from now on.
+    ///
+    /// # Panics
+    /// When the guest refuses.
+    pub fn joins(&mut self, outer: &str, inner: &str) {
+        self.is_at(outer, inner);
         self.background("udp-encap 4500");
     }
 

@@ -73,13 +73,14 @@ fn seen(message: &Message<'_>) -> Option<[u8; SHA1_LEN]> {
 
 /// Whether we have to look out for another mapping of our address: as the initiator behind a NAT.
 pub(crate) fn looks_out(sa: &IkeSa) -> bool {
-    sa.about.mobike && sa.link.initiator && sa.nat.local
+    sa.about.mobike && sa.has_connected() && sa.nat.local
 }
 
 /// Takes the answer to a liveness check that looked out for another mapping.
 pub(crate) fn handle_liveness_response(sa: &mut IkeSa, message: &Message<'_>) {
     let Some(seen) = seen(message).filter(|_| looks_out(sa)) else { return };
-    if sa.seen.replace(seen).is_some_and(|before| before != seen) {
+    // What IKE_SA_INIT has told was about another port, or the SPIs of a predecessor.
+    if sa.seen.replace(seen) != Some(seen) {
         sa.wants.add(Want::UpdateAddress);
     }
 }
@@ -87,9 +88,11 @@ pub(crate) fn handle_liveness_response(sa: &mut IkeSa, message: &Message<'_>) {
 /// The peer, the initiator, may tell a new address in this request: the one that it came from.
 pub(crate) fn handle_request(sa: &mut IkeSa, env: &mut Env<'_>, message: &Message<'_>) {
     let update = message.notification(NotifyType::UPDATE_SA_ADDRESSES).is_some();
-    if update && sa.about.mobike && !sa.link.initiator {
+    if update && sa.about.mobike && !sa.has_connected() {
         let path = sa.link.answer_path;
         sa.link.path = path;
+        // A request of ours may have gone to where the peer is no more.
+        sa.link.window.redirect(path);
         learn(sa, message);
         sa.move_to(env, &path);
     }

@@ -272,6 +272,12 @@ impl IkeSa {
         begun && self.peer.is_none() && !self.link.initiator
     }
 
+    /// Whether we have begun the first of all IKE SAs that have succeeded each other: the
+    /// initiator, as MOBIKE understands it (RFC 4555 §1.3).
+    pub(crate) fn has_connected(&self) -> bool {
+        self.target.is_some()
+    }
+
     /// Whether both ends are authenticated.
     pub(crate) fn is_established(&self) -> bool {
         matches!(self.state, State::Established | State::Replaced | State::Closing)
@@ -379,7 +385,7 @@ impl IkeSa {
         (self.state, self.since, self.rumour) = (State::Established, env.now, None);
         self.peer_init.clear();
         self.timers.clear(Timer::HalfOpen);
-        self.timers.set(Timer::Liveness, env.now.saturating_add(env.settings.liveness));
+        self.timers.set(Timer::Liveness, env.now.saturating_add(env.settings.liveness / 2));
         self.start_lifetime(env, lifetimes);
     }
 

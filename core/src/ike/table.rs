@@ -492,7 +492,7 @@ impl<'a> Table<'a> {
         target: &Target,
     ) -> bool {
         let moves =
-            |sa: &IkeSa| sa.state == State::Established && sa.about.mobike && sa.link.initiator;
+            |sa: &IkeSa| sa.state == State::Established && sa.about.mobike && sa.has_connected();
         let Some(at) = self.find_peer(peer).filter(|at| self.get(*at).is_some_and(moves)) else {
             return false;
         };

@@ -259,6 +259,29 @@ fn a_flood_of_strangers_keeps_nobody_out() {
     pair.assert_up();
 }
 
+#[test]
+fn without_mobike_a_peer_behind_a_nat_is_followed_and_no_other() {
+    for nat in [true, false] {
+        let mut pair = Pair::keys();
+        pair.nat = nat.then(|| "203.0.113.9".parse().unwrap());
+        pair.connect();
+        let now = pair.now;
+        for end in [&mut pair.alice, &mut pair.bob] {
+            let at = end.ike.table.find_peer(PEER).unwrap();
+            end.call(|ike, cx| {
+                ike.table.with(at, now, cx, &mut |sa, _| {
+                    sa.about.mobike = false;
+                    super::sa::Outcome::Keep
+                });
+            });
+        }
+        let before = pair.bob.sad.path;
+        pair.nat = Some("203.0.113.10".parse().unwrap());
+        request(&mut pair, ExchangeType::INFORMATIONAL, &mut |_| Ok(()));
+        assert_eq!(pair.bob.sad.path != before, nat);
+    }
+}
+
 /// Strangers that Bob has not met begin so many IKE SAs, and go no further.
 fn crowd(pair: &mut Pair, count: u64) {
     for number in 0..count {

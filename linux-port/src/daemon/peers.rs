@@ -340,9 +340,11 @@ impl Peers {
     }
 }
 
-/// Inbound SAs that a peer of IKE has at most: one in use, one that takes its place, and those of
-/// a connection that takes the place of another.
-const NEGOTIATED: usize = 4;
+/// Inbound SAs of a peer of IKE: one in use, one that takes its place, and one that lingers.
+const NEGOTIATED: usize = 3;
+/// Inbound SAs beyond that, for all together: keys that are replaced several times in a row, and
+/// connections that take the place of others.
+const SPARE_SAS: usize = 16;
 /// Prefixes beyond those configured that the policies of a peer of IKE may need: to leave something
 /// out takes more of them.
 pub(super) const SPARE_PREFIXES: usize = 8;
@@ -351,7 +353,8 @@ pub(super) const SPARE_PREFIXES: usize = 8;
 fn tunnel_for(configs: &[Peer]) -> HeapTunnel {
     let count = configs.len();
     let negotiated = configs.iter().filter(|peer| manual(peer).is_none()).count();
-    let sas = count + negotiated * (NEGOTIATED - 1);
+    let spare = if negotiated > 0 { SPARE_SAS } else { 0 };
+    let sas = count + negotiated * (NEGOTIATED - 1) + spare;
     let prefixes = configs.iter().map(|peer| peer.allowed_ips.len()).sum::<usize>();
     let prefixes = prefixes + negotiated * SPARE_PREFIXES;
     let spd = || Spd::new(vec![None; 2 * prefixes].into());

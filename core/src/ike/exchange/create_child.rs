@@ -327,28 +327,38 @@ fn handle_refusal(
     asked: &NewChild,
     error: &Notify<'_>,
 ) -> Outcome {
-    match (error.notify_type, &asked.key) {
-        (NotifyType::INVALID_KE_PAYLOAD, Some(key)) => {
-            let group = other_group(env, key, error);
-            if let Some(group) = group {
-                return match ask(sa, env, Some(group)) {
-                    Ok(()) => Outcome::Keep,
-                    Err(NoRoom) => Outcome::Gone(Reason::TooLong),
-                };
-            }
-            later(sa, env, Reason::ChildProposalRefused);
+    let group = match (error.notify_type, &asked.key) {
+        (NotifyType::INVALID_KE_PAYLOAD, Some(key)) => other_group(env, key, error),
+        // Some peers insist on perfect forward secrecy.
+        (NotifyType::NO_PROPOSAL_CHOSEN, None) if may_offer_group(sa, env) => {
+            Some(preferred_group(sa, env))
         }
-        (NotifyType::CHILD_SA_NOT_FOUND, _) => {
+        _ => None,
+    };
+    if group.is_some() {
+        return match ask(sa, env, group) {
+            Ok(()) => Outcome::Keep,
+            Err(NoRoom) => Outcome::Gone(Reason::TooLong),
+        };
+    }
+    match error.notify_type {
+        NotifyType::CHILD_SA_NOT_FOUND => {
             if let Some(spi) = asked.replaces {
                 child::lost(sa, env, spi);
             }
         }
-        (NotifyType::TEMPORARY_FAILURE, _) => sa.timers.set(Timer::RekeyChild, env.soon()),
-        (NotifyType::NO_PROPOSAL_CHOSEN, _) => later(sa, env, Reason::ChildProposalRefused),
-        (NotifyType::TS_UNACCEPTABLE, _) => later(sa, env, Reason::SelectorsRefused),
-        (other, _) => later(sa, env, Reason::Refused(other)),
+        NotifyType::TEMPORARY_FAILURE => sa.timers.set(Timer::RekeyChild, env.soon()),
+        NotifyType::NO_PROPOSAL_CHOSEN | NotifyType::INVALID_KE_PAYLOAD => {
+            later(sa, env, Reason::ChildProposalRefused);
+        }
+        NotifyType::TS_UNACCEPTABLE => later(sa, env, Reason::SelectorsRefused),
+        other => later(sa, env, Reason::Refused(other)),
     }
     Outcome::Keep
+}
+
+fn may_offer_group(sa: &IkeSa, env: &Env<'_>) -> bool {
+    sa.entry(env.pad).is_some_and(|(_, entry)| entry.pfs != Pfs::Never)
 }
 
 /// The group that the peer wants, if it is one of ours and not the one it has refused.

@@ -124,14 +124,19 @@ pub(crate) fn close(sa: &mut IkeSa, env: &mut Env<'_>) {
 }
 
 /// Asks the peer whether it is there if nothing was heard of it for long, neither by IKE nor by
-/// ESP (RFC 7296 §2.4).
+/// ESP (RFC 7296 §2.4). ESP does not tell whether IKE still finds us through a NAT: whoever has to
+/// look out for that asks twice as often.
 pub(crate) fn check_liveness(sa: &mut IkeSa, env: &mut Env<'_>) {
-    let by_esp = sa.peer.and_then(|peer| env.sad.last_inbound(peer));
-    let heard = sa.last_heard.max(by_esp.unwrap_or_default());
-    let due = heard.saturating_add(env.settings.liveness);
+    let by_esp = sa.peer.and_then(|peer| env.sad.last_inbound(peer)).unwrap_or_default();
+    let (heard, pause) = if mobike::looks_out(sa) {
+        (sa.last_heard, env.settings.liveness / 2)
+    } else {
+        (sa.last_heard.max(by_esp), env.settings.liveness)
+    };
+    let due = heard.saturating_add(pause);
     if due <= env.now {
         sa.wants.add(Want::Liveness);
-        sa.timers.set(Timer::Liveness, env.now.saturating_add(env.settings.liveness));
+        sa.timers.set(Timer::Liveness, env.now.saturating_add(pause));
     } else {
         sa.timers.set(Timer::Liveness, due);
     }

@@ -343,7 +343,15 @@ impl Engine {
 
     /// Our attempt has failed: that is told once for each reason, until it succeeds.
     fn attempt_failed(&mut self, id: PeerId, reason: Reason, now: Instant) {
-        let Some(call) = self.ike.as_mut().and_then(|ike| ike.call(id)) else { return };
+        let Some(control) = &mut self.ike else { return };
+        let has_child = control.status(id).is_some_and(|status| status.child.is_some());
+        let Some(call) = control.call(id) else { return };
+        if has_child {
+            // Only its successor has failed. Some insist on a key exchange.
+            call.insists |= reason == Reason::ChildProposalRefused;
+            let what = format_args!("keys of ESP not replaced: {reason}; tried again");
+            return self.tell(id, log::Level::Info, &what);
+        }
         let level = match call.reason == Some(reason) && call.has_failed() {
             true => log::Level::Debug,
             false => log::Level::Warn,
@@ -541,6 +549,7 @@ impl Engine {
             (status.mobike, "can move"),
             (status.ppk, "with preshared key"),
         ];
+        let reason = status.child_reason.or(call.reason);
         let state = match status.phase {
             Phase::Up => State::Up,
             Phase::Negotiating | Phase::Closing => State::Negotiating,
@@ -548,7 +557,7 @@ impl Engine {
         Some(Connection {
             state,
             since: Some(call.up.unwrap_or(status.since)),
-            reason: status.child_reason.or(call.reason).map(|reason| reason.to_string()),
+            reason: reason.filter(|_| status.child.is_none()).map(|reason| reason.to_string()),
             next_call: None,
             rekey: status.rekey_child_at,
             last_heard: (status.phase != Phase::Negotiating).then_some(status.last_heard),

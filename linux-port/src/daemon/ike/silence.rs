@@ -106,11 +106,8 @@ impl Engine {
 
     fn remedy(&mut self, id: PeerId, now: Instant) -> Option<Remedy> {
         let control = self.ike.as_mut()?;
-        // Only who can call can do something. (To ask for the status of each of thousands of peers
-        // is much work, and a hub that answers them has no need to.)
-        if !control.call(id)?.calls() {
-            return None;
-        }
+        // Only who can call can do something; and looking at a connection takes a while.
+        control.call(id).filter(|call| call.calls() && call.up.is_some())?;
         let status = control.status(id)?;
         let call = control.call(id)?;
         let peer = self.interface.peers.get(id.index())?;

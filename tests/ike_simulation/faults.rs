@@ -1,0 +1,95 @@
+//! What a link can do to messages.
+
+use simplevpn_tests::ike::{Fault, Kind, Net};
+use simplevpn_tests::sim::Percent;
+
+/// Two nodes connect, and replace all keys in every way.
+fn everything(net: &mut Net) {
+    net.pass(2000);
+    for at in [0, 1] {
+        net.rekey_child(at, 1 - at);
+        net.pass(4000);
+        net.rekey_ike(at, 1 - at);
+        net.pass(4000);
+    }
+    for at in [0, 1] {
+        net.rekey_child(at, 1 - at);
+    }
+    net.pass(4000);
+    for at in [0, 1] {
+        net.rekey_ike(at, 1 - at);
+    }
+    net.pass(4000);
+    net.rekey_ike(0, 1);
+    net.rekey_child(1, 0);
+    net.pass(4000);
+}
+
+/// How many messages that takes.
+fn messages_without_fault() -> usize {
+    let mut net = Net::psk_pair(1);
+    everything(&mut net);
+    net.pass(60_000);
+    net.check_settled();
+    net.messages
+}
+
+fn survives(kind: Kind) {
+    let count = messages_without_fault();
+    assert!(count > 30, "{count}");
+    for at in 0..count {
+        println!("message {at} is {kind:?}");
+        let mut net = Net::psk_pair(1);
+        net.fault = Some(Fault { at, kind });
+        everything(&mut net);
+        net.pass(60_000);
+        net.check_settled();
+    }
+}
+
+#[test]
+fn no_packet_is_lost_whatever_message_is_lost() {
+    survives(Kind::Lost);
+}
+
+#[test]
+fn no_packet_is_lost_whatever_message_arrives_twice() {
+    survives(Kind::Duplicated);
+}
+
+#[test]
+fn no_packet_is_lost_whatever_message_is_repeated_later() {
+    survives(Kind::Repeated);
+}
+
+#[test]
+fn no_packet_is_lost_whatever_message_is_overtaken() {
+    survives(Kind::Overtaken);
+}
+
+#[test]
+fn no_packet_is_lost_whatever_message_is_late() {
+    survives(Kind::Delayed);
+}
+
+#[test]
+fn no_packet_is_lost_whatever_message_is_corrupted() {
+    survives(Kind::Corrupted);
+}
+
+#[test]
+fn both_agree_once_a_bad_link_is_good_again() {
+    for percent in [1, 3, 5, 10, 20, 30] {
+        for seed in 0..10 {
+            println!("{percent} % of each, seed {seed}");
+            let mut net = Net::psk_pair(seed << 8 | percent);
+            net.grace = 60_000;
+            net.link.percent = Percent::of_each(percent);
+            everything(&mut net);
+            everything(&mut net);
+            net.link.percent = Percent::NONE;
+            net.pass(150_000);
+            net.check_settled();
+        }
+    }
+}
