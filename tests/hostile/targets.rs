@@ -8,7 +8,7 @@ use simplevpn_core::checksum::Checksum;
 use simplevpn_core::wire::natt::Datagram;
 use simplevpn_core::{Offset, PacketBuf, outer};
 
-use super::{Attack, exchanges, ike};
+use super::{Attack, ike};
 
 pub use super::exchanges::ike_exchanges;
 pub use super::ike::{ike_message, ike_open, ike_reassembly};
