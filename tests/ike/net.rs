@@ -486,20 +486,21 @@ impl Net {
         let now = Instant::from_millis(self.now);
         let opener = &mut self.nodes[at].database.tunnel.opener;
         let opened = opener.open(now, path, traffic_class, &mut packet);
-        let genuine = self.link.is_genuine(flight);
         match opened {
             Ok(from) => {
+                // What was dropped, as its SA was not there yet, may come once more.
+                let genuine = self.link.is_genuine(flight);
                 assert!(genuine, "packet {} is altered or repeated, and accepted", flight.number);
                 self.received += 1;
                 self.outstanding.remove(&flight.number);
                 self.follow(at, from);
             }
-            Err(why) if genuine => self.refused(flight.number, why),
+            Err(why) if !flight.altered => self.refused(flight.number, why),
             Err(_) => {}
         }
     }
 
-    /// A genuine packet was dropped.
+    /// An unaltered packet was dropped, which only those may be that were accepted before.
     fn refused(&mut self, number: u64, why: Discard) {
         let Some(packet) = self.outstanding.remove(&number) else { return };
         let pair = (packet.from.min(packet.to), packet.from.max(packet.to));

@@ -93,3 +93,17 @@ fn both_agree_once_a_bad_link_is_good_again() {
         }
     }
 }
+
+#[test]
+fn a_link_that_delays_packets_makes_none_miss_its_keys() {
+    for seed in 0..4 {
+        let mut net = Net::psk_pair(seed);
+        net.pause = 3;
+        net.pass(1000);
+        net.link.percent = Percent { reordered: 40, delayed: 40, duplicated: 5, ..Percent::NONE };
+        everything(&mut net);
+        net.link.percent = Percent::NONE;
+        net.pass(60_000);
+        net.check_settled();
+    }
+}

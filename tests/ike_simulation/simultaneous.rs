@@ -15,6 +15,7 @@ fn does_not_flap(net: &mut Net) {
     net.check_settled();
     let events: Vec<usize> = net.nodes.iter().map(|node| node.events.len()).collect();
     let since = net.status(0, 1).unwrap().since;
+    net.pause = 2000;
     net.pass(600_000);
     net.check_settled();
     assert_eq!(net.status(0, 1).unwrap().since, since);

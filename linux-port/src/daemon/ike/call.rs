@@ -41,8 +41,6 @@ pub(in crate::daemon) struct Call {
     not_before: Instant,
     /// Attempts that failed, one after the other.
     failures: u32,
-    /// It takes new keys of ESP only with a key exchange of their own.
-    pub(super) insists: bool,
     /// Raw ESP does not arrive: UDP is used instead.
     pub(super) through_udp: bool,
     /// What goes out unanswered.

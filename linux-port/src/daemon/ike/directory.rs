@@ -63,7 +63,7 @@ impl Pad for Directory<'_> {
             encap: call.encap(peer),
             request_address: self.interface.virtual_addresses && peer.endpoint.is_some(),
             lease: (!call.lease.is_empty()).then_some(Lease { addresses: &call.lease, dns: &[] }),
-            pfs: if call.insists { Pfs::Required } else { Pfs::Optional },
+            pfs: Pfs::Optional,
             lifetimes: Lifetimes::default(),
         })
     }

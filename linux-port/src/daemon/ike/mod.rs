@@ -347,8 +347,7 @@ impl Engine {
         let has_child = control.status(id).is_some_and(|status| status.child.is_some());
         let Some(call) = control.call(id) else { return };
         if has_child {
-            // Only its successor has failed. Some insist on a key exchange.
-            call.insists |= reason == Reason::ChildProposalRefused;
+            // Only its successor has failed.
             let what = format_args!("keys of ESP not replaced: {reason}; tried again");
             return self.tell(id, log::Level::Info, &what);
         }
