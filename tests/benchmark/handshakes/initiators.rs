@@ -2,7 +2,7 @@
 //! socket. Packets have nowhere to go.
 
 use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use rand_core::{Infallible, TryCryptoRng, TryRng};
@@ -80,11 +80,11 @@ impl Pad for Peers {
         })
     }
 
-    fn find(&self, _: &Id<'_>, _: Option<&Id<'_>>, _: std::net::IpAddr) -> Option<PeerId> {
+    fn find(&self, _: &Id<'_>, _: Option<&Id<'_>>, _: IpAddr) -> Option<PeerId> {
         None // Nobody connects to us.
     }
 
-    fn pretends_nat(&self, _: std::net::IpAddr) -> bool {
+    fn pretends_nat(&self, _: IpAddr) -> bool {
         false
     }
 
@@ -197,7 +197,7 @@ impl Endpoint {
             initiators: parsed.collect::<Result<_, String>>()?,
             remote: [NET.parse().map_err(|()| NET.to_owned())?],
         };
-        let socket = UdpSocket::bind((Ipv4Addr::from(INITIATORS), PORT))
+        let socket = UdpSocket::bind((INITIATORS, PORT))
             .and_then(|socket| socket.set_read_timeout(Some(TICK)).map(|()| socket))
             .map_err(|error| format!("UDP: {error}"))?;
         let slots: Vec<IkeSlot> = (0..initiators.len() + AT_A_TIME).map(|_| None).collect();

@@ -10,7 +10,8 @@
 //! time is that of the responder's process with all its threads, so that a busy machine changes
 //! little; the rate is what one core would do if it did nothing else. Memory is the difference
 //! between a responder with one initiator and one with all of them, so that it includes what each
-//! peer is configured with.
+//! peer is configured with; and how much of that comes with the connections. (Our daemon has room
+//! for all of them from the start, of which the system has lent some before it is used.)
 //!
 //! strongSwan has whatever helps it: one connection for all initiators, OpenSSL's cryptography, a
 //! hash table of the right size, hardly a log. Ours has a section for each. Both make a route for
@@ -82,8 +83,17 @@ struct Case {
     authentication: Authentication,
     /// CPU-seconds of one handshake, in each round.
     cpu: Vec<f64>,
-    /// KiB of one more connection, in each round.
+    /// KiB of one more peer with its connection, in each round.
     memory: Vec<f64>,
+    /// KiB of them that come with the connection.
+    growth: Vec<f64>,
+}
+
+/// What so many handshakes take of a new responder.
+struct Taken {
+    cpu: Duration,
+    /// KiB resident before them and after.
+    rss: [f64; 2],
 }
 
 /// Measures and prints; returns what did not work.
@@ -101,6 +111,7 @@ pub(crate) fn run(options: &Options) -> Vec<String> {
                     authentication,
                     cpu: Vec::new(),
                     memory: Vec::new(),
+                    growth: Vec::new(),
                 }),
             }
         }
@@ -120,26 +131,28 @@ pub(crate) fn run(options: &Options) -> Vec<String> {
 
 impl Case {
     fn round(&mut self, initiators: u32) -> Result<(), String> {
-        let (_, one) = self.connect(1)?;
-        let (cpu, many) = self.connect(initiators)?;
-        self.cpu.push(cpu.as_secs_f64() / f64::from(initiators));
-        self.memory.push((many - one) / f64::from(initiators - 1));
+        let one = self.connect(1)?;
+        let many = self.connect(initiators)?;
+        let [before, after] = many.rss;
+        self.cpu.push(many.cpu.as_secs_f64() / f64::from(initiators));
+        self.memory.push((after - one.rss[1]) / f64::from(initiators - 1));
+        self.growth.push((after - before) / f64::from(initiators));
         Ok(())
     }
 
-    /// What so many handshakes take of a new responder's time, and KiB that are resident then.
-    fn connect(&self, count: u32) -> Result<(Duration, f64), String> {
+    fn connect(&self, count: u32) -> Result<Taken, String> {
         let lab = Lab::new();
         let [a, b] = lab.hosts(["a", "b"]);
         lab.link(a.port("wan", "192.0.2.1/24"), b.port("wan", ADDRESSES));
         let initiators: Vec<Initiator> =
             (0..count).map(|number| self.responder.initiator(number)).collect();
         let (end, secrets) = self.responder.start(&b, self.authentication, &initiators)?;
-        let begin = end.cpu()?;
+        let rss = || end.rss().ok_or("no resident memory");
+        let (cpu_before, rss_before) = (end.cpu()?, rss()?);
         let outcome = connect(&a, &initiators, secrets);
         outcome.map_err(|error| format!("{error}\n{}", end.last_words()))?;
         sleep(AFTERWARDS);
-        Ok((end.cpu()? - begin, end.rss().ok_or("no resident memory")?))
+        Ok(Taken { cpu: end.cpu()? - cpu_before, rss: [rss_before, rss()?] })
     }
 }
 
@@ -153,18 +166,19 @@ fn table(cases: &[Case], options: &Options) -> String {
         "## Handshakes\n\n{} initiators, {} rounds in turns; X25519, AES-256-GCM: median (least – \
          most)\n\n\
          | responder | authentication | handshakes a second of one core | ms of processor each | \
-         KiB for each connection |\n|---|---|---|---|---|\n",
+         KiB for each peer | of them by connecting |\n|---|---|---|---|---|---|\n",
         options.initiators, options.rounds
     );
     for case in cases {
         let cpu = || case.cpu.iter().copied();
         text.push_str(&format!(
-            "| {} | {} | {} | {} | {} |\n",
+            "| {} | {} | {} | {} | {} | {} |\n",
             case.responder.name(),
             case.authentication.name(),
             cell(Spread::of(cpu().map(f64::recip)), 0),
             cell(Spread::of(cpu().map(|seconds| seconds * 1e3)), 2),
             cell(Spread::of(case.memory.iter().copied()), 1),
+            cell(Spread::of(case.growth.iter().copied()), 1),
         ));
     }
     text.push_str(&format!(
