@@ -15,6 +15,7 @@
 //! - [`measure`] is what is measured of one in one round
 //! - [`results`] keeps all rounds; [`report`], [`plot`] and [`goals`] say what they mean
 //! - [`hub`] is a gateway with 10,000 peers
+//! - [`handshakes`] is what connecting costs, which is measured apart
 //! - [`machine`] tells how busy the machine is with other things
 
 use std::path::Path;
@@ -33,6 +34,7 @@ use crate::results::{Link, Results, Row};
 use crate::subjects::{SUBJECTS, Subject, Tunnel};
 
 mod goals;
+mod handshakes;
 mod hub;
 mod machine;
 mod measure;
@@ -46,6 +48,9 @@ mod subjects;
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1).peekable();
     let asked = arguments.next_if(|argument| matches!(argument.as_str(), "--list" | "--needs"));
+    if arguments.next_if_eq("handshakes").is_some() {
+        return handshakes(arguments, asked.is_some());
+    }
     let Some(options) = Options::parse(arguments) else {
         eprint!("{USAGE}");
         return ExitCode::from(2);
@@ -62,7 +67,24 @@ fn main() -> ExitCode {
         }
         None => {}
     }
-    match run(&options) {
+    verdict(run(&options))
+}
+
+/// The same for what connecting costs.
+fn handshakes(arguments: impl Iterator<Item = String>, needs: bool) -> ExitCode {
+    let Some(options) = handshakes::Options::parse(arguments) else {
+        eprint!("{}", handshakes::USAGE);
+        return ExitCode::from(2);
+    };
+    if needs {
+        handshakes::needs().into_iter().for_each(|need| println!("{need}"));
+        return ExitCode::SUCCESS;
+    }
+    verdict(hide_run().map(|()| handshakes::run(&options)))
+}
+
+fn verdict(outcome: Result<Vec<String>, String>) -> ExitCode {
+    match outcome {
         Ok(failures) if failures.is_empty() => ExitCode::SUCCESS,
         Ok(failures) => {
             failures.iter().for_each(|failure| eprintln!("FAILED {failure}"));
@@ -85,7 +107,7 @@ fn list() {
 
 /// Measures and reports; returns what did not work.
 fn run(options: &Options) -> Result<Vec<String>, String> {
-    hide_run().map_err(|error| format!("cannot make a /run of its own: {error}"))?;
+    hide_run()?;
     let begin = Instant::now();
     let mut failures = Vec::new();
     let mut tunnels = Vec::new();
@@ -164,11 +186,14 @@ fn set_link(sites: &Sites, link: Link) {
 
 /// From now on this process and its children have a /run of their own: control sockets and files of
 /// process ids meet nobody else's, and go with it.
-fn hide_run() -> nix::Result<()> {
+fn hide_run() -> Result<(), String> {
     let none = None::<&str>;
-    unshare(CloneFlags::CLONE_NEWNS)?;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
-    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=0755"))
+    unshare(CloneFlags::CLONE_NEWNS)
+        .and_then(|()| mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none))
+        .and_then(|()| {
+            mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=0755"))
+        })
+        .map_err(|error| format!("cannot make a /run of its own: {error}"))
 }
 
 fn save(dir: &Path, name: &str, text: &str) -> Result<(), String> {

@@ -16,7 +16,7 @@ use crate::program::End;
 mod fastd;
 mod openvpn;
 mod simplevpn;
-mod strongswan;
+pub(crate) mod strongswan;
 mod wireguard;
 
 pub(crate) use simplevpn::hub;
@@ -160,7 +160,7 @@ impl Subject {
 
     /// What is not installed here of its needs, if there is such a thing.
     pub(crate) fn missing(&self) -> Option<&'static str> {
-        self.needs().into_iter().find(|need| find(need).is_none())
+        missing_of(&self.needs())
     }
 
     /// What its program says its version is.
@@ -229,7 +229,11 @@ fn other_site(sites: &Sites, at: &Host) -> &'static str {
 }
 
 /// Waits for something that a program makes; with the program's log when it does not.
-fn await_that(end: &End, what: &str, question: impl FnMut() -> bool) -> Result<(), String> {
+pub(crate) fn await_that(
+    end: &End,
+    what: &str,
+    question: impl FnMut() -> bool,
+) -> Result<(), String> {
     if process::eventually(PROMPT, question) {
         return Ok(());
     }
@@ -241,19 +245,24 @@ fn has_device(host: &Host, device: &str) -> bool {
 }
 
 /// Writes a file that only root may read into the machine's own directory.
-fn write(host: &Host, name: &str, text: &str) -> Result<String, String> {
+pub(crate) fn write(host: &Host, name: &str, text: &str) -> Result<String, String> {
     let path = host.dir().join(name);
     std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(path.display().to_string())
 }
 
 /// What a command on `host` prints, given something to read.
-fn ask(host: &Host, words: &str, input: &str) -> Result<String, String> {
+pub(crate) fn ask(host: &Host, words: &str, input: &str) -> Result<String, String> {
     let output = process::run(host.command(words), input, process::PATIENCE);
     if output.success {
         return Ok(output.stdout.trim().to_owned());
     }
     Err(format!("`{words}`: {}{}", output.stdout, output.stderr))
+}
+
+/// What is not installed here of these programs and files, if there is such a thing.
+pub(crate) fn missing_of(needs: &[&'static str]) -> Option<&'static str> {
+    needs.iter().copied().find(|need| find(need).is_none())
 }
 
 /// Where a program is, in PATH, or a file by its whole path.

@@ -280,9 +280,25 @@ impl Host {
     /// # Panics
     /// When it cannot be started.
     pub fn launches_with(&self, vpn: &Vpn, options: &str, interface: &str) -> Daemon {
+        self.launches_text(&self.completed(vpn), options, interface)
+    }
+
+    /// Runs `simplevpn` with a configuration as somebody wrote it, and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub fn starts_text(&self, text: &str) -> Daemon {
+        let mut daemon = self.launches_text(text, "", "");
+        if let Err(why) = daemon.becomes_ready(PROMPT) {
+            panic!("{why}");
+        }
+        daemon
+    }
+
+    fn launches_text(&self, text: &str, options: &str, interface: &str) -> Daemon {
         let config = self.dir().join("network");
         let log = self.dir().join("log");
-        write_private(&config, &self.completed(vpn));
+        write_private(&config, text);
         let out = match File::create(&log) {
             Ok(out) => out,
             Err(error) => panic!("cannot write {}: {error}", log.display()),

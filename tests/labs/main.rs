@@ -9,6 +9,7 @@ mod ike;
 mod ike_kernel;
 mod ike_life;
 mod ike_ours;
+mod ike_page;
 mod ike_paths;
 mod ike_rekey;
 mod ike_router;

@@ -16,9 +16,18 @@ pub struct Connection {
     secrets: Vec<String>,
     pools: Vec<String>,
     files: Vec<(String, String)>,
+    /// All of the above, as somebody wrote it.
+    text: String,
 }
 
 impl Connection {
+    /// A whole `swanctl.conf`, which has one child named `net`. Its keys lie where it looks for
+    /// them.
+    #[must_use]
+    pub fn written(text: &str) -> Connection {
+        Connection { text: text.into(), ..Connection::default() }
+    }
+
     /// From one of our addresses to one of theirs; `%any` is whoever comes.
     #[must_use]
     pub fn between(local: &str, remote: &str) -> Connection {
@@ -144,6 +153,9 @@ fn set(settings: &mut Vec<String>, name: &str, value: &str) {
 
 impl fmt::Display for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.text.is_empty() {
+            return f.write_str(&self.text);
+        }
         let lines = |settings: &[String]| settings.join("\n");
         writeln!(f, "connections {{\nlab {{\n{}", lines(&self.options))?;
         writeln!(f, "local {{\n{}\n}}", lines(&self.local))?;
