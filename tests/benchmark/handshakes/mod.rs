@@ -14,8 +14,9 @@
 //! for all of them from the start, of which the system has lent some before it is used.)
 //!
 //! strongSwan has whatever helps it: one connection for all initiators, OpenSSL's cryptography, a
-//! hash table of the right size, hardly a log. Ours has a section for each. Both make a route for
-//! each, and ESP of both is in user space.
+//! hash table of the right size, hardly a log. Ours has a section for each. ESP of both is in user
+//! space. What cannot be made alike: strongSwan's plugin for that makes a route with each child SA,
+//! ours has made them before.
 
 use std::mem::size_of;
 use std::net::Ipv4Addr;
@@ -182,7 +183,8 @@ fn table(cases: &[Case], options: &Options) -> String {
         ));
     }
     text.push_str(&format!(
-        "\nA slot of the core's endpoint, which holds an IKE SA and its children: {} bytes\n",
+        "\nstrongSwan's time includes a route for each, which ours has made before.\n\
+         A slot of the core's endpoint, which holds an IKE SA and its children: {} bytes\n",
         size_of::<IkeSlot>()
     ));
     text
