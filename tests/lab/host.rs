@@ -179,7 +179,7 @@ impl Host {
         assert!(self.0.simplevpn.set(simplevpn).is_ok(), "{} has its simplevpn", self.name());
     }
 
-    /// From now on this machine's programs meet a kernel as of 2018: see [`old_kernel`].
+    /// From now on this machine's programs meet a kernel as of 2018: see `old_kernel`.
     pub fn has_an_old_kernel(&self) -> &Host {
         self.0.old_kernel.get_or_init(|| ());
         self
