@@ -5,10 +5,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod ike_net;
+mod ike_pair;
 
 use std::time::Duration;
 
 use ike_net::{A, B, Net};
+use ike_pair::PEER;
 use simplevpn_core::crypto::dh::Group;
 use simplevpn_core::ike::suite::Pfs;
 
@@ -16,7 +18,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// One exchange after the other has the lower nonces.
 fn nonces(net: &mut Net, at: usize, first: u8) {
-    net.ends[at].rng.nonce = Some(first);
+    net.ends[at].rng.1 = Some(first);
 }
 
 fn check_new_child(net: &mut Net, before: [u32; 2]) {
@@ -29,13 +31,13 @@ fn check_new_child(net: &mut Net, before: [u32; 2]) {
 #[test]
 fn either_end_replaces_the_keys_of_esp() {
     for (at, pfs) in [(A, Pfs::Never), (B, Pfs::Never), (A, Pfs::Required), (B, Pfs::Required)] {
-        let mut net = Net::established(1);
-        net.ends.iter_mut().for_each(|end| end.config.pfs = pfs);
+        let mut net = Net::established();
+        net.ends.iter_mut().for_each(|end| end.pad.pfs = pfs);
         let before = net.spis();
         net.rekey_child(at);
         net.settle();
         check_new_child(&mut net, before);
-        let group = net.ends[at].ike.status(ike_net::PEER).unwrap().child.unwrap().group;
+        let group = net.ends[at].ike.status(PEER).unwrap().child.unwrap().group;
         assert_eq!(group.is_some(), pfs == Pfs::Required);
     }
 }
@@ -43,7 +45,7 @@ fn either_end_replaces_the_keys_of_esp() {
 #[test]
 fn either_end_replaces_the_keys_of_ike() {
     for at in [A, B] {
-        let mut net = Net::established(2);
+        let mut net = Net::established();
         let before = net.spis();
         net.rekey_ike(at);
         net.settle();
@@ -62,27 +64,27 @@ fn either_end_replaces_the_keys_of_ike() {
 #[test]
 fn a_group_that_the_peer_does_not_want_is_replaced_by_the_one_it_wants() {
     for at in [A, B] {
-        let mut net = Net::established(4);
-        net.ends.iter_mut().for_each(|end| end.config.pfs = Pfs::Required);
+        let mut net = Net::established();
+        net.ends.iter_mut().for_each(|end| end.pad.pfs = Pfs::Required);
         net.only_group(1 - at, Group::P256);
         let before = net.spis();
         net.rekey_child(at);
         net.settle();
         check_new_child(&mut net, before);
-        let suite = net.ends[at].ike.status(ike_net::PEER).unwrap().child.unwrap();
+        let suite = net.ends[at].ike.status(PEER).unwrap().child.unwrap();
         assert_eq!(suite.group, Some(Group::P256));
         net.rekey_ike(at);
         net.settle();
         net.pass(MINUTE / 4);
         net.check_agreed();
-        let suite = net.ends[at].ike.status(ike_net::PEER).unwrap().suite.unwrap();
+        let suite = net.ends[at].ike.status(PEER).unwrap().suite.unwrap();
         assert_eq!(suite.group, Group::P256);
     }
 }
 
 #[test]
 fn keys_are_replaced_again_and_again_before_they_are_too_old() {
-    let mut net = Net::established(5);
+    let mut net = Net::established();
     for _ in 0..48 {
         let before = net.spis();
         net.pass(61 * MINUTE);
@@ -104,7 +106,7 @@ fn keys_are_replaced_again_and_again_before_they_are_too_old() {
 fn both_replace_the_same_child_at_once_and_the_lowest_nonce_gives_way() {
     for lower in [A, B] {
         for order in ORDERS {
-            let mut net = Net::established(3);
+            let mut net = Net::established();
             let before = net.spis();
             nonces(&mut net, lower, 1);
             nonces(&mut net, 1 - lower, 200);
@@ -123,7 +125,7 @@ fn both_replace_the_same_child_at_once_and_the_lowest_nonce_gives_way() {
 fn both_replace_the_ike_sa_at_once_and_the_lowest_nonce_gives_way() {
     for lower in [A, B] {
         for order in ORDERS {
-            let mut net = Net::established(6);
+            let mut net = Net::established();
             let before = net.spis();
             nonces(&mut net, lower, 1);
             nonces(&mut net, 1 - lower, 200);
@@ -152,7 +154,7 @@ const ORDERS: [&[usize]; 8] =
 fn a_child_and_its_ike_sa_are_replaced_at_once() {
     for (one, other) in [(A, B), (B, A)] {
         for order in ORDERS {
-            let mut net = Net::established(8);
+            let mut net = Net::established();
             let before = net.spis();
             net.rekey_child(one);
             net.rekey_ike(other);
@@ -176,16 +178,16 @@ fn nothing_is_left_when_the_connection_is_closed_while_something_is_replaced() {
     for at in [A, B] {
         for order in ORDERS {
             for rekey in [Net::rekey_child, Net::rekey_ike] {
-                let mut net = Net::established(9);
+                let mut net = Net::established();
                 net.strict = false;
                 rekey(&mut net, at);
-                net.act(1 - at, |ike, now, cx| ike.terminate(now, cx, ike_net::PEER));
+                net.act(1 - at, |ike, now, cx| ike.terminate(now, cx, PEER));
                 order.iter().for_each(|from| net.deliver_newest_from(*from));
                 net.settle();
                 net.pass(3 * MINUTE);
                 for end in &net.ends {
                     assert!(end.sad.inbound.is_empty() && end.sad.outbound.is_none());
-                    assert_eq!(end.ike.status(ike_net::PEER), None);
+                    assert_eq!(end.ike.status(PEER), None);
                 }
             }
         }
@@ -198,7 +200,7 @@ fn a_lost_message_is_no_lost_child() {
     for rekey in [Net::rekey_child, Net::rekey_ike] {
         for both in [false, true] {
             for lost in 0..10 {
-                let mut net = Net::established(10);
+                let mut net = Net::established();
                 rekey(&mut net, A);
                 if both {
                     rekey(&mut net, B);
@@ -219,7 +221,7 @@ fn a_lost_message_is_no_lost_child() {
 /// told that the old one is deleted.
 #[test]
 fn use_of_the_new_child_tells_that_it_can_be_used() {
-    let mut net = Net::established(11);
+    let mut net = Net::established();
     let before = net.spis();
     net.rekey_child(A);
     net.deliver_from(A);
@@ -227,7 +229,7 @@ fn use_of_the_new_child_tells_that_it_can_be_used() {
     assert_ne!(net.spis()[B], before[B], "A sends with it");
     assert_eq!(net.spis()[A], before[A], "B does not yet");
     let used = net.spis()[B];
-    net.ends[B].sad.used.insert(used);
+    net.ends[B].sad.used.push(used);
     net.pass_losing(Duration::from_secs(2), |_| true);
     assert_ne!(net.spis()[A], before[A], "now it does");
     net.pass(MINUTE);

@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_cookie_is_for_one_address_nonce_and_spi_and_not_for_ever() {
-        let guard = Guard::new(&mut Dice(1));
+        let guard = Guard::new(&mut Dice(1, None));
         let (now, nonce) = (Instant::from_millis(59_000), [1; 16]);
         let cookie = guard.cookie(now, &stranger(1, &nonce));
         assert!(guard.verify(now, &stranger(1, &nonce), &cookie));
@@ -124,13 +124,13 @@ mod tests {
         assert!(!guard.verify(now, &stranger(1, &nonce), &cookie[1..]));
         let at = |millis| guard.verify(Instant::from_millis(millis), &stranger(1, &nonce), &cookie);
         assert!(at(119_999) && !at(120_000));
-        let another = Guard::new(&mut Dice(2));
+        let another = Guard::new(&mut Dice(2, None));
         assert!(!another.verify(now, &stranger(1, &nonce), &cookie));
     }
 
     #[test]
     fn a_source_has_its_share_and_leaves_others_theirs() {
-        let mut guard = Guard::new(&mut Dice(1));
+        let mut guard = Guard::new(&mut Dice(1, None));
         let mut allowed = |millis, last| {
             let source = [192, 0, 2, last].into();
             (0..100).filter(|_| guard.allows(Instant::from_millis(millis), source)).count()

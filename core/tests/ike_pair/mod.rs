@@ -31,8 +31,9 @@ use smoltcp::wire::IpCidr;
 /// The one peer of each end.
 pub const PEER: PeerId = PeerId(7);
 
-/// A generator whose numbers are the same each time (SplitMix64).
-pub struct Dice(pub u64);
+/// A generator whose numbers are the same each time (SplitMix64); with the second number, nonces
+/// begin with it.
+pub struct Dice(pub u64, pub Option<u8>);
 
 impl TryRng for Dice {
     type Error = Infallible;
@@ -51,6 +52,9 @@ impl TryRng for Dice {
 
     fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
         bytes.iter_mut().for_each(|byte| *byte = self.try_next_u64().unwrap() as u8);
+        if let (Some(first), [nonce, ..]) = (self.1, bytes) {
+            *nonce = first;
+        }
         Ok(())
     }
 }
@@ -212,7 +216,7 @@ pub struct End {
 
 impl End {
     fn new(seed: u64, address: &str, pad: Config) -> End {
-        let mut rng = Dice(seed);
+        let mut rng = Dice(seed, None);
         let ike = endpoint(&mut rng);
         let address = address.parse().unwrap();
         End { ike, rng, pad, sad: Sad::default(), events: Vec::new(), address }
