@@ -15,7 +15,7 @@
 //! - [`measure`] is what is measured of one in one round
 //! - [`results`] keeps all rounds; [`report`], [`plot`] and [`goals`] say what they mean
 //! - [`hub`] is a gateway with 10,000 peers
-//! - [`handshakes`] is what connecting costs, which is measured apart
+//! - [`mod@handshakes`] is what connecting costs, which is measured apart
 //! - [`machine`] tells how busy the machine is with other things
 
 use std::path::Path;
