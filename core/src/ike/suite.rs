@@ -49,15 +49,13 @@ impl TransformType {
     ];
 }
 
-impl Cipher {
-    /// Its transform: the number, and the Key Length attribute in bits where there is one.
-    #[must_use]
-    pub const fn transform(self) -> (u16, Option<u16>) {
-        match self {
-            Cipher::ChaCha20Poly1305 => (ENCR_CHACHA20_POLY1305, None),
-            Cipher::Aes128Gcm16 => (ENCR_AES_GCM_16, Some(128)),
-            Cipher::Aes256Gcm16 => (ENCR_AES_GCM_16, Some(256)),
-        }
+/// A cipher's transform: the number, and the Key Length attribute in bits where there is one.
+#[must_use]
+pub const fn transform(cipher: Cipher) -> (u16, Option<u16>) {
+    match cipher {
+        Cipher::ChaCha20Poly1305 => (ENCR_CHACHA20_POLY1305, None),
+        Cipher::Aes128Gcm16 => (ENCR_AES_GCM_16, Some(128)),
+        Cipher::Aes256Gcm16 => (ENCR_AES_GCM_16, Some(256)),
     }
 }
 
@@ -156,7 +154,7 @@ impl Offer {
         match (known, number, key_bits) {
             (TransformType::Encr, ..) => {
                 for (cipher, offered) in Cipher::ALL.iter().zip(&mut self.ciphers) {
-                    *offered |= cipher.transform() == (number, key_bits);
+                    *offered |= transform(*cipher) == (number, key_bits);
                 }
             }
             (TransformType::Ke, NONE, None) => self.no_group = true,

@@ -18,7 +18,7 @@ use super::payload::structure;
 use super::writer::{NoRoom, PayloadWriter, Writer};
 use crate::crypto::Cipher;
 use crate::crypto::dh::Group;
-use crate::ike::suite::Offer;
+use crate::ike::suite::{Offer, transform};
 use crate::wire::esp::FIRST_SPI;
 
 const LAST: u8 = 0;
@@ -82,7 +82,7 @@ impl Transform {
     /// A cipher.
     #[must_use]
     pub const fn encr(cipher: Cipher) -> Transform {
-        let (number, key_bits) = cipher.transform();
+        let (number, key_bits) = transform(cipher);
         Transform { key_bits, ..Transform::new(TransformType::ENCR, number) }
     }
 

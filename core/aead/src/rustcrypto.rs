@@ -3,8 +3,8 @@
 use aes_gcm::aead::{AeadInOut, KeyInit};
 
 #[cfg(any(target_arch = "mips", target_arch = "arm"))]
-use super::ChaCha20Poly1305;
-use super::{Aead, BadIcv, BadKeyLength, Cipher, ICV_LEN, NONCE_LEN};
+use crate::ChaCha20Poly1305;
+use crate::{Aead, BadIcv, BadKeyLength, Cipher, ICV_LEN, NONCE_LEN};
 
 /// GCM only ever encrypts blocks: half of the round keys of a whole AES would lie idle.
 type Gcm<C> = aes_gcm::AesGcm<C, aes_gcm::aead::consts::U12>;

@@ -10,7 +10,7 @@
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{Aead, BadIcv, BadKeyLength, ICV_LEN, NONCE_LEN};
+use crate::{Aead, BadIcv, BadKeyLength, ICV_LEN, NONCE_LEN};
 
 /// ChaCha20-Poly1305 with a 256-bit key.
 pub struct ChaCha20Poly1305(Zeroizing<[u32; 8]>);
