@@ -9,7 +9,7 @@
 //!                   we rekey                              the peer rekeys
 //!   Current ─────── answer is in ──▶ Closing     Waiting ── the old one is deleted, ──▶ Current
 //!   (the new one is Current)            │                   the peer uses it, or
-//!                            deletion confirmed             seconds have passed
+//!                            deletion confirmed             minutes have passed
 //!                                       ▼                   (the old one: Superseded,
 //!                                    Retired ◀── deleted ── and Retired when deleted)
 //!                                       │
@@ -41,8 +41,9 @@ const MAX_PAIRS: usize = 4;
 const RETIREMENT: Duration = Duration::from_secs(5);
 /// How often it is looked whether the peer uses the pair it has made.
 const SWITCH_PAUSE: Duration = Duration::from_secs(1);
-/// How often at most: then it is used anyway.
-const SWITCH_PAUSES: u8 = 5;
+/// How often at most: then it is used anyway. Until then the peer may still be asking for the answer
+/// that tells it our half, or not; strongSwan asks for almost three minutes.
+const SWITCH_PAUSES: u8 = 180;
 
 /// A child SA pair.
 #[derive(Debug, Clone, Copy)]
