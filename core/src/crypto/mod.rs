@@ -9,6 +9,6 @@ pub mod prf;
 pub mod sign;
 
 pub use simplevpn_aead::{
-    Aead, Aes128Gcm16, Aes256Gcm16, AnyAead, BadIcv, BadKeyLength, ChaCha20Poly1305, Cipher, ICV_LEN,
-    NONCE_LEN, SALT_LEN, Salt, Suite, portable,
+    Aead, Aes128Gcm16, Aes256Gcm16, AnyAead, BadIcv, BadKeyLength, ChaCha20Poly1305, Cipher,
+    ICV_LEN, NONCE_LEN, SALT_LEN, Salt, Suite, portable,
 };
