@@ -9,7 +9,7 @@ use rand_core::CryptoRng;
 
 use super::auth::SignedOctets;
 use super::child::Children;
-use super::endpoint::{IkeSlot, Settings};
+use super::endpoint::{Context, IkeSlot, Settings};
 use super::exchange::Task;
 use super::keymat::{IkeKeys, IkeSecrets, IkeSpis, Nonces};
 use super::link::Link;
@@ -42,7 +42,7 @@ pub(crate) const NONCE_LEN: usize = 32;
 /// Two connections between the same ends that came about within this time were begun at once.
 const AT_ONCE: Duration = Duration::from_secs(10);
 
-/// What an exchange works with besides the IKE SA: what [`Context`](super::Context) lends, and
+/// What an exchange works with besides the IKE SA: what [`Context`] lends, and
 /// what belongs to the endpoint.
 pub(crate) struct Env<'e> {
     pub(crate) now: Instant,
@@ -59,7 +59,29 @@ pub(crate) struct Env<'e> {
     pub(crate) others: [&'e [IkeSlot]; 2],
 }
 
-impl Env<'_> {
+impl<'e> Env<'e> {
+    /// For an IKE SA that needs no slot beside its own.
+    pub(crate) fn new(
+        now: Instant,
+        cx: &'e mut Context<'_>,
+        settings: &'e Settings,
+        events: &'e mut Events,
+    ) -> Env<'e> {
+        let Context { rng, pad, sad } = cx;
+        let (spare_spi, spare_taken, others) = (None, false, [&[][..]; 2]);
+        Env {
+            now,
+            rng: *rng,
+            pad: *pad,
+            sad: *sad,
+            settings,
+            events,
+            spare_spi,
+            spare_taken,
+            others,
+        }
+    }
+
     /// A nonce of ours.
     pub(crate) fn nonce(&mut self) -> [u8; NONCE_LEN] {
         let mut nonce = [0; NONCE_LEN];

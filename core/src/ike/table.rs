@@ -131,17 +131,9 @@ impl<'a> Table<'a> {
         };
         let (before, rest) = self.slots.split_at_mut_checked(at).unwrap_or_default();
         let Some((Some(sa), after)) = rest.split_first_mut() else { return };
-        let mut env = Env {
-            now,
-            rng: cx.rng,
-            pad: cx.pad,
-            sad: cx.sad,
-            settings: &self.settings,
-            events: &mut self.events,
-            spare_spi: spare.map(|(_, spi)| spi),
-            spare_taken: false,
-            others: [before, after],
-        };
+        let mut env = Env::new(now, cx, &self.settings, &mut self.events);
+        env.spare_spi = spare.map(|(_, spi)| spi);
+        env.others = [before, after];
         let was_strangers = sa.is_strangers();
         let mut outcome = work(sa, &mut env);
         if matches!(outcome, Outcome::Keep | Outcome::Established)
@@ -262,17 +254,7 @@ impl<'a> Table<'a> {
         }
         let (at, spi) = self.spare_or_strangers(cx.rng).ok_or(init::Refusal::Silence)?;
         let slot = self.slots.get_mut(at).ok_or(init::Refusal::Silence)?;
-        let mut env = Env {
-            now,
-            rng: cx.rng,
-            pad: cx.pad,
-            sad: cx.sad,
-            settings: &self.settings,
-            events: &mut self.events,
-            spare_spi: None,
-            spare_taken: false,
-            others: [&[], &[]],
-        };
+        let mut env = Env::new(now, cx, &self.settings, &mut self.events);
         init::respond(slot, &mut env, spi, request)?;
         if let Some(sa) = slot {
             self.answered.write((sa.link.spis.initiator, at as u32));
@@ -410,17 +392,7 @@ impl<'a> Table<'a> {
             let new = if heir { old.successor.take() } else { old.redundant.take() };
             let Some(new) = new else { continue };
             let own = if new.initiator { new.spis.initiator } else { new.spis.responder };
-            let mut env = Env {
-                now,
-                rng: cx.rng,
-                pad: cx.pad,
-                sad: cx.sad,
-                settings: &self.settings,
-                events: &mut self.events,
-                spare_spi: None,
-                spare_taken: false,
-                others: [&[], &[]],
-            };
+            let mut env = Env::new(now, cx, &self.settings, &mut self.events);
             let sa = rekey_ike::succeed(old, &mut env, new, heir);
             if let (true, Some(peer)) = (heir, sa.peer) {
                 self.events.push(IkeEvent::Rekeyed(peer));
