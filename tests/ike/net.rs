@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use simplevpn_core::crypto::sign::PrivateKey;
 use simplevpn_core::ike::suite::Pfs;
 use simplevpn_core::ike::wire::Header;
-use simplevpn_core::ike::wire::numbers::ExchangeType;
+use simplevpn_core::ike::wire::numbers::{ExchangeType, PayloadType};
 use simplevpn_core::ike::{
     Context, Encap, Ike, IkeEvent, IkePath, IkeStatus, Lifetimes, MAX_MESSAGE_LEN, Phase,
 };
@@ -16,6 +16,7 @@ use simplevpn_core::wire::natt::{self, Datagram};
 use simplevpn_core::{
     Discard, HEADROOM, Instant, PacketBuf, Path, PeerId, Sealed, TAILROOM, Transmit, outer,
 };
+use smoltcp::wire::IpCidr;
 
 use super::node::{self, Auth, Node, Peer, identity};
 use crate::sim::{Flight, Link, Percent, SplitMix64};
@@ -138,6 +139,19 @@ impl Net {
         net
     }
 
+    /// The same, with so many networks behind the second that the messages which list them are sent
+    /// in fragments: all requests of the first for SAs, and all answers about SAs.
+    pub fn wordy_pair(seed: u64) -> Net {
+        let mut net = Net::psk_pair(seed);
+        let prefix = |text: &str| -> IpCidr { text.parse().unwrap() };
+        let many = (0..24).map(|number| prefix(&format!("fd01:{number}::/32")));
+        net.peer_mut(0, 1).remote.extend(many);
+        net.peer_mut(0, 1).local.push(prefix("fd00::/32"));
+        net.peer_mut(1, 0).remote.push(prefix("fd00::/32"));
+        net.peer_mut(1, 0).local.push(prefix("fd01::/16"));
+        net
+    }
+
     /// Has two nodes know each other's public keys; the first connects.
     pub fn join(&mut self, a: usize, b: usize) {
         let key = |at: usize| PrivateKey::from_seed(&[at as u8 + 1; 32]);
@@ -147,8 +161,8 @@ impl Net {
                 remote_id: identity(other),
                 auth: Auth::Keys(Box::new((key(at), key(other).public_key()))),
                 ppk: None,
-                local: [node::network(at)],
-                remote: [node::network(other)],
+                local: vec![node::network(at)],
+                remote: vec![node::network(other)],
                 encap: Encap::Auto,
                 pfs: Pfs::Optional,
                 lifetimes: Lifetimes::default(),
@@ -306,7 +320,8 @@ impl Net {
         if header.exchange == ExchangeType::IKE_SA_INIT {
             return;
         }
-        let iv = message[32..40].try_into().unwrap();
+        let at = if message[16] == PayloadType::SKF.0 { 36 } else { 32 };
+        let iv = message[at..at + 8].try_into().unwrap();
         let key = (header.spis.initiator, header.spis.responder, header.from_initiator, iv);
         let mut hasher = DefaultHasher::new();
         message.hash(&mut hasher);
@@ -508,14 +523,14 @@ impl Net {
         assert!(since.is_none_or(|since| packet.sent < *since), "{why:?}: {packet:?} of {number}");
     }
 
-    /// Packets go where the peer's come from, if it is behind a NAT (RFC 7296 §2.23).
+    /// Packets go where the peer's come from, as far as IKE says so.
     fn follow(&mut self, at: usize, from: PeerId) {
         let node = &mut self.nodes[at];
-        let behind_nat = node.ike.status(from).is_some_and(|status| status.remote_nat);
+        let status = node.ike.status(from);
         while let Some(simplevpn_core::OpenerEvent::Moved(peer, path)) =
             node.database.tunnel.opener.poll_event()
         {
-            if peer == from && behind_nat {
+            if peer == from && status.is_some_and(|status| status.follows(&path)) {
                 node.database.tunnel.sealer.set_path(peer, Some(path));
             }
         }

@@ -34,9 +34,9 @@ pub struct Peer {
     /// The name of a PPK, the PPK, and whether it is required.
     pub ppk: Option<(Vec<u8>, Vec<u8>, bool)>,
     /// Our addresses in the tunnel.
-    pub local: [IpCidr; 1],
+    pub local: Vec<IpCidr>,
     /// The peer's.
-    pub remote: [IpCidr; 1],
+    pub remote: Vec<IpCidr>,
     /// How ESP travels.
     pub encap: Encap,
     /// Whether new keys of ESP take a key exchange.

@@ -25,9 +25,9 @@ fn everything(net: &mut Net) {
     net.pass(4000);
 }
 
-/// How many messages that takes.
-fn messages_without_fault() -> usize {
-    let mut net = Net::psk_pair(1);
+/// How many datagrams that takes.
+fn datagrams_without_fault(pair: fn(u64) -> Net) -> usize {
+    let mut net = pair(1);
     everything(&mut net);
     net.pass(60_000);
     net.check_settled();
@@ -35,15 +35,18 @@ fn messages_without_fault() -> usize {
 }
 
 fn survives(kind: Kind) {
-    let count = messages_without_fault();
-    assert!(count > 30, "{count}");
-    for at in 0..count {
-        println!("message {at} is {kind:?}");
-        let mut net = Net::psk_pair(1);
-        net.fault = Some(Fault { at, kind });
-        everything(&mut net);
-        net.pass(60_000);
-        net.check_settled();
+    let short = datagrams_without_fault(Net::psk_pair);
+    let long = datagrams_without_fault(Net::wordy_pair);
+    assert!(short > 30 && long >= short + 8, "{short}, and in fragments {long}");
+    for (pair, count) in [(Net::psk_pair as fn(u64) -> Net, short), (Net::wordy_pair, long)] {
+        for at in 0..count {
+            println!("datagram {at} of {count} is {kind:?}");
+            let mut net = pair(1);
+            net.fault = Some(Fault { at, kind });
+            everything(&mut net);
+            net.pass(60_000);
+            net.check_settled();
+        }
     }
 }
 
@@ -83,6 +86,23 @@ fn both_agree_once_a_bad_link_is_good_again() {
         for seed in 0..10 {
             println!("{percent} % of each, seed {seed}");
             let mut net = Net::psk_pair(seed << 8 | percent);
+            net.grace = 60_000;
+            net.link.percent = Percent::of_each(percent);
+            everything(&mut net);
+            everything(&mut net);
+            net.link.percent = Percent::NONE;
+            net.pass(150_000);
+            net.check_settled();
+        }
+    }
+}
+
+#[test]
+fn both_agree_although_many_fragments_are_lost() {
+    for percent in [3, 10, 20] {
+        for seed in 0..4 {
+            println!("{percent} % of each, seed {seed}");
+            let mut net = Net::wordy_pair(seed << 8 | percent);
             net.grace = 60_000;
             net.link.percent = Percent::of_each(percent);
             everything(&mut net);

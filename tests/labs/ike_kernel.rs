@@ -160,12 +160,14 @@ fn raw_esp_where_nothing_is_in_its_way() {
     assert_eq!(swan.sa().child("esn"), "");
 }
 
-///  simplevpn ══ UDP 4500 ══ strongSwan, which we call: what `encap udp` asks for, without any NAT
+///  simplevpn ══ UDP 4500 ══ strongSwan: what `encap udp` asks for, without any NAT
 #[test]
 fn encapsulated_when_we_say_so() {
-    let (here, us, mut swan) = with_strongswan(Caller::Us, "udp", "aes128gcm16-esn-noesn");
-    here.uses(&us, Kind::UdpEncapsulated, &mut swan);
-    assert_eq!(swan.sa().child("encap"), "yes");
+    for caller in Caller::BOTH {
+        let (here, us, mut swan) = with_strongswan(caller, "udp", "aes128gcm16-esn-noesn");
+        here.uses(&us, Kind::UdpEncapsulated, &mut swan);
+        assert_eq!(swan.sa().child("encap"), "yes", "{caller:?}");
+    }
 }
 
 ///  simplevpn ══ raw ESP with ESN ══ libreswan, which offers that by itself

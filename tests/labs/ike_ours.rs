@@ -136,6 +136,35 @@ fn roaming_in_the_middle_of_a_transfer() {
     });
 }
 
+///  attacker 192.0.2.99 --+
+///  client -- a 192.0.2.1 =+= 192.0.2.2 b -- server: what a sends comes from the attacker's address
+#[test]
+fn whoever_sends_packets_on_gets_none_of_the_answers() {
+    let lab = Lab::new();
+    let sites = Sites::apart(&lab);
+    let attacker = lab.host("attacker");
+    lab.switch([
+        sites.a.port("wan", "192.0.2.1/24"),
+        sites.b.port("wan", "192.0.2.2/24"),
+        attacker.port("wan", "192.0.2.99/24"),
+    ]);
+    let (_a, b) = connected(&sites, &two_of_ours(&sites));
+    let wire = attacker.capture("wan");
+    // As if somebody on the way had taken them, and sent them from where he is.
+    sites.a.feed(
+        "nft -f -",
+        "table ip attack { chain post { type filter hook postrouting priority 300; \
+         ip daddr 192.0.2.2 udp dport 4500 ip saddr set 192.0.2.99; }; }\n",
+    );
+    sites.client.assert_uses(&sites.server, "10.2.0.2");
+    assert!(!b.show().contains("192.0.2.99"), "{}", b.show());
+    sites.server.assert_uses(&sites.client, "10.1.0.2");
+    let diverted = wire.finish().count(|frame| frame.is_protected());
+    assert_eq!(diverted, 0, "{}", b.show());
+    sites.a.run("nft delete table ip attack");
+    sites.client.assert_uses(&sites.server, "10.2.0.2");
+}
+
 ///  client -- a -- nat 192.0.2.1 == 192.0.2.2 nat -- b -- server, and a's NAT forgets
 #[test]
 fn both_behind_nats() {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use simplevpn_tests::lab::capture::Kind;
+use simplevpn_tests::lab::capture::{Frame, Kind};
 use simplevpn_tests::lab::process::eventually;
 use simplevpn_tests::lab::{Lab, ip};
 
@@ -167,6 +167,46 @@ fn a_long_message_comes_in_fragments() {
     let sent = |line: &&str| line.contains("generating IKE_AUTH") && line.contains("EF(3/");
     assert!(log.lines().any(|line| sent(&line)), "the request was not long");
     wire.finish().assert_none("fragments of IP", |f| matches!(f.kind, Kind::Fragment(_)));
+}
+
+///  client -- a == b -- server, with so many prefixes of IPv6 that what a says does not fit one packet
+#[test]
+fn our_long_messages_go_in_fragments() {
+    for caller in Caller::BOTH {
+        let (_lab, sites) = sites();
+        let many: Vec<_> = (0..31).map(|n| format!("fd02:0:0:{n}::/64")).collect();
+        let mut story = Story::keys(caller, &sites).theirs(|c| {
+            c.option("local_addrs", "fd00::2")
+                .option("remote_addrs", "fd00::1")
+                .protects(&format!("10.2.0.0/24,{}", many.join(",")), "10.1.0.0/24,fd01::/64")
+        });
+        story.peer = story.peer.allowed(&many.join(" "));
+        if caller == Caller::Us {
+            story = story.ours("endpoint_host", "fd00::2");
+        }
+        let wire = sites.a.capture("wan");
+        let ends = story.connects(&sites);
+        for address in ["10.2.0.2", "fd02::2"] {
+            sites.client.assert_uses(&sites.server, address);
+        }
+        let together = || ends.swan.log().matches("of 2, reassembled").count();
+        assert_eq!(together(), 1, "{caller:?}: what we say about the first SA");
+        let before = ends.swan.sa().child("spi-in");
+        ends.us.rekeys();
+        assert!(eventually(PROMPT, || ends.swan.sa().child("spi-in") != before));
+        assert!(eventually(PROMPT, || together() == 2), "{caller:?}: the request for new keys");
+        sites.client.assert_uses(&sites.server, "fd02::2");
+        let before = ends.swan.sa().child("spi-in");
+        ends.swan.rekeys_child().unwrap();
+        assert!(eventually(PROMPT, || ends.swan.sa().child("spi-in") != before));
+        assert!(eventually(PROMPT, || together() == 3), "{caller:?}: the answer about new keys");
+        sites.client.assert_uses(&sites.server, "fd02::2");
+        let seen = wire.finish();
+        assert_secret(&seen);
+        seen.assert_none("fragments of IP", |f| matches!(f.kind, Kind::Fragment(_)));
+        let long = |frame: &Frame| frame.kind == Kind::Ike && frame.packet().len() > 1280;
+        seen.assert_none("more than every path of IPv6 carries", long);
+    }
 }
 
 /// How long our end may take to find out that there is nobody any more.

@@ -8,6 +8,7 @@ mod guard;
 mod ike;
 mod ike_kernel;
 mod ike_life;
+mod ike_nat;
 mod ike_ours;
 mod ike_page;
 mod ike_paths;

@@ -29,7 +29,7 @@ use super::sad::{ChildSa, Refused, SaDatabase};
 use super::status::IkeEvent;
 use super::suite::ChildSuite;
 use super::timer::Timer;
-use super::ts::Ranges;
+use super::ts::{Both, Ranges};
 use super::want::Want;
 use crate::path::Path;
 use crate::spd::PeerId;
@@ -70,8 +70,7 @@ pub(crate) enum Past {
 pub(crate) struct Waiting {
     child: Child,
     key_out: CipherKey,
-    local: Ranges,
-    remote: Ranges,
+    ranges: Both,
     /// Of the nonces of the exchange that has made it.
     lowest: Lowest,
     /// How often it was looked whether the peer uses it.
@@ -208,8 +207,9 @@ pub(crate) fn replace(sa: &mut IkeSa, env: &mut Env<'_>, child: Child) {
 /// it is not sent with before the peer accepts what comes with it.
 pub(crate) fn await_peer(sa: &mut IkeSa, env: &mut Env<'_>, agreed: &Agreed<'_>, lowest: Lowest) {
     let (child, key_out) = (agreed.child, agreed.key_out.clone());
-    let [local, remote] = [agreed.local.clone(), agreed.remote.clone()];
-    sa.children.waiting = Some(Waiting { child, key_out, local, remote, lowest, looked: 0 });
+    // They fit: what does not is refused.
+    let Some(ranges) = Both::new([agreed.local, agreed.remote]) else { return };
+    sa.children.waiting = Some(Waiting { child, key_out, ranges, lowest, looked: 0 });
     sa.timers.set(Timer::SwitchOutbound, env.now.saturating_add(SWITCH_PAUSE));
 }
 
@@ -237,7 +237,8 @@ pub(crate) fn close_redundant(sa: &mut IkeSa, env: &mut Env<'_>, child: Child) {
 fn adopt(sa: &mut IkeSa, env: &mut Env<'_>, old: Past) {
     let (Some(waiting), Some(peer)) = (sa.children.waiting.take(), sa.peer) else { return };
     sa.timers.clear(Timer::SwitchOutbound);
-    let Waiting { child, key_out: key, local, remote, .. } = &waiting;
+    let Waiting { child, key_out: key, ranges, .. } = &waiting;
+    let [local, remote] = &ranges.split();
     let Child { spi_out: spi, suite, .. } = *child;
     let outbound = ChildSa { peer, spi, key, esn: suite.esn, local, remote, path: sa.esp_path() };
     if env.sad.install_outbound(&outbound).is_err() {

@@ -12,6 +12,7 @@ use managed::ManagedSlice;
 use rand_core::CryptoRng;
 
 use super::cookie;
+use super::erase::erase_stack;
 use super::exchange;
 use super::exchange::init::{self, Refusal};
 use super::pad::Pad;
@@ -135,11 +136,25 @@ impl<'a> Ike<'a> {
         datagram: &mut [u8],
     ) {
         let Ok(header) = Header::parse(datagram) else { return };
-        if header.exchange == ExchangeType::IKE_SA_INIT && !header.response {
-            return self.handle_stranger(now, cx, path, &header, datagram);
+        self.handle_message(now, cx, path, &header, datagram);
+        if header.exchange != ExchangeType::INFORMATIONAL {
+            erase_stack();
         }
-        let Some(at) = self.table.find(&header) else { return };
-        if !self.table.get(at).is_some_and(|sa| exchange::expects(sa, &header)) {
+    }
+
+    fn handle_message(
+        &mut self,
+        now: Instant,
+        cx: &mut Context<'_>,
+        path: &IkePath,
+        header: &Header,
+        datagram: &mut [u8],
+    ) {
+        if header.exchange == ExchangeType::IKE_SA_INIT && !header.response {
+            return self.handle_stranger(now, cx, path, header, datagram);
+        }
+        let Some(at) = self.table.find(header) else { return };
+        if !self.table.get(at).is_some_and(|sa| exchange::expects(sa, header)) {
             return;
         }
         if header.exchange == ExchangeType::IKE_SA_INIT {
@@ -175,6 +190,13 @@ impl<'a> Ike<'a> {
             Err(OpenError::BadIcv) => return,
             Err(OpenError::Malformed(malformed)) => Err(malformed),
             Ok(Opened::Message(message)) => Ok(message),
+            Ok(Opened::Fragment(fragment)) if exchange::was_answered(sa, &header) => {
+                // One fragment tells for all of them that the answer is asked for again.
+                if fragment.position().number() == 1 {
+                    self.table.with(at, now, cx, &mut |sa, _| exchange::answer_again(sa, path));
+                }
+                return;
+            }
             Ok(Opened::Fragment(fragment)) => {
                 if self.reassembling.is_none_or(|(other, _)| other != header) {
                     self.reassembling = Some((header, now));
@@ -265,7 +287,10 @@ impl<'a> Ike<'a> {
 
     /// Does what is due. To be called at [`Ike::poll_timeout`], or later.
     pub fn handle_timeout(&mut self, now: Instant, cx: &mut Context<'_>) {
-        self.table.handle_timeout(now, cx);
+        if self.table.earliest.is_some_and(|earliest| earliest <= now) {
+            self.table.handle_timeout(now, cx);
+            erase_stack();
+        }
     }
 
     /// When [`Ike::handle_timeout`] wants to be called.
@@ -290,6 +315,7 @@ impl<'a> Ike<'a> {
     /// Connects to a peer, unless there is a connection or an attempt already.
     pub fn initiate(&mut self, now: Instant, cx: &mut Context<'_>, peer: PeerId, target: &Target) {
         self.table.initiate(now, cx, peer, target);
+        erase_stack();
     }
 
     /// Closes the connection with a peer: tells it, and forgets it then.
@@ -317,11 +343,13 @@ impl<'a> Ike<'a> {
     /// child SA, it makes one.
     pub fn rekey_child(&mut self, now: Instant, cx: &mut Context<'_>, peer: PeerId) {
         self.table.want(now, cx, peer, Want::RekeyChild);
+        erase_stack();
     }
 
     /// Replaces the keys of IKE.
     pub fn rekey(&mut self, now: Instant, cx: &mut Context<'_>, peer: PeerId) {
         self.table.want(now, cx, peer, Want::RekeyIke);
+        erase_stack();
     }
 
     /// Asks a peer for a sign of life.

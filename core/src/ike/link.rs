@@ -6,7 +6,7 @@
 
 use super::keymat::{CipherKey, IkeKeys, IkeSpis};
 use super::path::IkePath;
-use super::window::Window;
+use super::window::{MAX_DATAGRAMS, MAX_MESSAGE_LEN, Window};
 use super::wire::numbers::ExchangeType;
 use super::wire::sk::{OpenError, Opened, Sealed, Unsealed};
 use super::wire::{Header, NoRoom, PayloadWriter, message};
@@ -28,6 +28,8 @@ pub(crate) struct Link {
     /// `None` until IKE_SA_INIT is done.
     pub(crate) keys: Option<IkeKeys>,
     pub(crate) window: Window,
+    /// Whether the peer puts fragments together (RFC 7383 §2.3).
+    pub(crate) fragments: bool,
     /// The IV of the next message that we encrypt: none is ever used twice with our key.
     next_iv: u64,
 }
@@ -41,6 +43,7 @@ impl Link {
             answer_path: path,
             keys: None,
             window: Window::new(),
+            fragments: false,
             next_iv: 0,
         }
     }
@@ -116,15 +119,26 @@ impl Link {
             Some(key) => Some((expand(key)?, key.salt())),
             None => None,
         };
-        self.next_iv = iv.checked_add(1).ok_or(NoRoom)?;
-        let window = &mut self.window;
+        // Each fragment has its own.
+        self.next_iv = iv.checked_add(MAX_DATAGRAMS as u64).ok_or(NoRoom)?;
+        let (window, fragments) = (&mut self.window, self.fragments);
         let kept = if response { &mut window.response } else { &mut window.request };
         kept.put(path, |buffer| match protection {
             Some((key, salt)) => {
                 let unsealed = Unsealed::write(buffer, &header, payloads)?;
-                unsealed.seal(&key, &salt, iv).map(|message| message.len())
+                let sealed = if unsealed.sealed_len() <= MAX_MESSAGE_LEN {
+                    unsealed.seal(&key, &salt, iv)?
+                } else if fragments {
+                    unsealed.seal_fragments(MAX_MESSAGE_LEN, &key, &salt, iv)?
+                } else {
+                    return Err(NoRoom);
+                };
+                Ok(sealed.len())
             }
-            None => message::write(buffer, &header, payloads).map(|message| message.len()),
+            None => {
+                let buffer = buffer.get_mut(..MAX_MESSAGE_LEN).ok_or(NoRoom)?;
+                message::write(buffer, &header, payloads).map(|message| message.len())
+            }
         })
     }
 

@@ -19,6 +19,7 @@
 //! | `ppk` | postquantum preshared keys |
 //! | [`suite`], `proposal` | which algorithms: what is offered, what is chosen |
 //! | [`keymat`] | the keys that a key exchange leads to |
+//! | `erase` | what is left of them on the stack |
 //! | [`identity`] | what an end calls itself |
 //! | [`auth`] | the proof that it is who it says |
 //! | [`pad`], [`sad`] | what the user implements: who may connect, and what packets use |
@@ -29,6 +30,7 @@ mod child;
 mod cookie;
 mod cp;
 pub mod endpoint;
+mod erase;
 mod exchange;
 pub mod identity;
 pub mod keymat;

@@ -2,6 +2,10 @@
 //!
 //! Each end sends hashes of the addresses and ports that it sees. An end behind a NAT sees others
 //! than its peer does.
+//!
+//! Where ESP is to travel in UDP although there is no NAT, we send a hash of no address of ours: the
+//! peer then believes that we are behind one, goes over to port 4500 and encapsulates. Nothing else in
+//! IKEv2 asks for that; strongSwan's `encap = yes` does the same.
 
 use core::net::{IpAddr, SocketAddr};
 
@@ -18,16 +22,18 @@ use crate::crypto::prf::{SHA1_LEN, sha1};
 pub(crate) struct Nat {
     /// Whether the peer takes part in finding out.
     pub(crate) supported: bool,
-    /// In front of us (or so we pretend, which is the same to the peer).
+    /// In front of us.
     pub(crate) local: bool,
     /// In front of the peer.
     pub(crate) remote: bool,
+    /// We have made the peer believe that there is one in front of us.
+    pub(crate) pretended: bool,
 }
 
 impl Nat {
     /// Whether there is one at all.
     pub(crate) fn is_there(self) -> bool {
-        self.local || self.remote
+        self.local || self.remote || self.pretended
     }
 
     /// What the peer's message tells, which came on `path`. The SPIs are those of its header.
@@ -49,10 +55,16 @@ impl Nat {
         }
         match (source_seen, destination_seen) {
             (Some(source_seen), Some(destination_seen)) => {
-                Nat { supported: true, local: !destination_seen, remote: !source_seen }
+                let (local, remote) = (!destination_seen, !source_seen);
+                Nat { supported: true, local, remote, pretended: false }
             }
             _ => Nat::default(),
         }
+    }
+
+    /// The same, with what we have made the peer believe.
+    pub(crate) fn pretending(self, pretended: bool) -> Nat {
+        Nat { pretended: self.supported && pretended, ..self }
     }
 }
 

@@ -15,9 +15,9 @@ use super::suite::Pfs;
 use super::wire::id::Id;
 use crate::spd::PeerId;
 
-/// How many prefixes each of [`PadEntry::local`] and [`PadEntry::remote`] can have: what fits one
-/// message.
-pub const MAX_PREFIXES: usize = 16;
+/// How many prefixes each of [`PadEntry::local`] and [`PadEntry::remote`] can have; of IPv6, they need
+/// a peer that takes messages in fragments. A child SA has 36 ranges of both ends together at most.
+pub const MAX_PREFIXES: usize = 32;
 
 /// The peers, as they are configured.
 pub trait Pad {

@@ -58,6 +58,8 @@ pub enum Reason {
     Malformed(Malformed),
     /// Our own message is too long: identities, prefixes.
     TooLong,
+    /// Somebody with the peer's keys has confirmed our new address without having been asked there.
+    NotRoutable,
     /// There is no room for another connection.
     Full,
     /// The peer is not configured any more.
@@ -112,6 +114,9 @@ impl fmt::Display for Reason {
                 return write!(f, "they sent a message that breaks the rules: {malformed}");
             }
             Reason::TooLong => "our identities and prefixes do not fit one message",
+            Reason::NotRoutable => {
+                "they confirmed our new address without the proof of it (COOKIE2)"
+            }
             Reason::Full => "there is no room for another connection",
             Reason::Forgotten => "not configured any more",
         })

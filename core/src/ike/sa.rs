@@ -3,6 +3,7 @@
 //! The exchanges ([`super::exchange`]) work on this; it never sees another IKE SA. What concerns
 //! several is an [`Outcome`], which the endpoint carries out.
 
+use core::net::IpAddr;
 use core::time::Duration;
 
 use rand_core::CryptoRng;
@@ -20,19 +21,17 @@ use super::path::{IkePath, Target};
 use super::queue::Events;
 use super::reason::Reason;
 use super::sad::SaDatabase;
-use super::status::{IkeEvent, IkeStatus, Phase};
+use super::status::{Given, IkeEvent, IkeStatus, Phase};
 use super::suite::IkeSuite;
 use super::timer::{Timer, Timers};
 use super::want::Wants;
-use super::wire::Message;
 use super::wire::id::Id;
+use super::wire::{Message, NoRoom};
 use crate::crypto::prf::SHA1_LEN;
 use crate::path::Path;
 use crate::spd::PeerId;
 use crate::time::Instant;
 
-/// How long a peer's IKE_SA_INIT may be, in bytes: AUTH covers it, so that it has to be kept.
-pub(crate) const MAX_INIT_LEN: usize = 2048;
 /// How long to wait, and up to as long again, before something is tried once more.
 const BUSY_PAUSE: Duration = Duration::from_secs(2);
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
@@ -184,6 +183,33 @@ pub(crate) struct About {
     pub(crate) use_ppk: bool,
     /// A PPK is mixed into the keys.
     pub(crate) ppk: bool,
+    /// It has addresses of our network.
+    pub(crate) leased: Leased,
+}
+
+/// Of which families a peer has addresses from us.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Leased {
+    v4: bool,
+    v6: bool,
+}
+
+impl Leased {
+    pub(crate) fn of(given: &Given) -> Leased {
+        let [v4, v6] =
+            [true, false].map(|v4| given.addresses.iter().any(|address| address.is_ipv4() == v4));
+        Leased { v4, v6 }
+    }
+
+    /// Whether it has any.
+    pub(crate) fn any(self) -> bool {
+        self.v4 || self.v6
+    }
+
+    /// Whether it has this one of its lease.
+    pub(crate) fn has(self, address: &IpAddr) -> bool {
+        if address.is_ipv4() { self.v4 } else { self.v6 }
+    }
 }
 
 /// An IKE SA that takes the place of another (RFC 7296 §2.18), and gets its children, peer and path.
@@ -232,8 +258,6 @@ pub struct IkeSa {
     pub(crate) rival: Option<Rival>,
     /// Our nonce of IKE_SA_INIT.
     pub(crate) nonce: [u8; NONCE_LEN],
-    /// The peer's message of IKE_SA_INIT, until AUTH is checked.
-    pub(crate) peer_init: heapless::Vec<u8, MAX_INIT_LEN>,
     pub(crate) since: Instant,
     pub(crate) last_heard: Instant,
     /// What somebody said who need not be the peer: the reason if nothing better comes.
@@ -258,7 +282,6 @@ impl IkeSa {
             redundant: None,
             rival: None,
             nonce: [0; NONCE_LEN],
-            peer_init: heapless::Vec::new(),
             since: now,
             last_heard: now,
             rumour: None,
@@ -277,6 +300,7 @@ impl IkeSa {
     ) -> IkeSa {
         let mut link = Link::new(initiator, spis, self.link.path);
         link.keys = Some(keys);
+        link.fragments = self.link.fragments;
         let IkeSa { peer, target, about, nat, encap, since, last_heard, .. } = *self;
         let twin = IkeSa::new(now, State::Replaced, link);
         IkeSa { peer, target, about, nat, encap, since, last_heard, ..twin }
@@ -311,13 +335,15 @@ impl IkeSa {
     }
 
     /// Whether ESP is to travel in UDP: through a NAT, where it is configured, and between two of
-    /// ours, since it is faster (the kernel cuts and joins UDP).
+    /// ours, since it is faster (the kernel cuts and joins UDP). A peer that we have made believe in a
+    /// NAT, before it was known who it is, knows nothing else any more.
     pub(crate) fn wants_udp(&self) -> bool {
-        match self.encap {
-            Encap::Auto => self.nat.is_there() || self.about.ours,
-            Encap::Esp => false,
-            Encap::Udp => true,
-        }
+        self.nat.pretended
+            || match self.encap {
+                Encap::Auto => self.nat.is_there() || self.about.ours,
+                Encap::Esp => false,
+                Encap::Udp => true,
+            }
     }
 
     /// Where ESP goes. In UDP, it takes the ports of IKE behind a NAT (RFC 3948 §2.1).
@@ -366,8 +392,21 @@ impl IkeSa {
         Some(Nonces { initiator, responder })
     }
 
+    /// The peer's message of IKE_SA_INIT: AUTH covers it, so that it is kept until that is checked.
+    pub(crate) fn peer_init(&self) -> &[u8] {
+        self.link.window.peer_init(self.link.initiator)
+    }
+
+    /// Keeps it.
+    ///
+    /// # Errors
+    /// [`NoRoom`] if it is longer than any of ours.
+    pub(crate) fn keep_peer_init(&mut self, message: &[u8]) -> Result<(), NoRoom> {
+        self.link.window.keep_peer_init(self.link.initiator, message)
+    }
+
     fn peer_nonce(&self) -> Option<&[u8]> {
-        Message::parse(&self.peer_init).ok()?.nonce().ok()
+        Message::parse(self.peer_init()).ok()?.nonce().ok()
     }
 
     /// What our AUTH payload covers (RFC 7296 §2.15). For this, the responder's answer to
@@ -386,7 +425,7 @@ impl IkeSa {
     /// What the peer's AUTH payload covers.
     pub(crate) fn peer_octets(&self, secrets: &IkeSecrets, id: &Id<'_>) -> SignedOctets<'_> {
         let sk_p = if self.link.initiator { &secrets.sk_pr } else { &secrets.sk_pi };
-        SignedOctets::new(&self.peer_init, &self.nonce, sk_p, &[&id.header(), id.data])
+        SignedOctets::new(self.peer_init(), &self.nonce, sk_p, &[&id.header(), id.data])
     }
 
     /// Whether both ends have connected to each other at the same time, and this IKE SA is the one
@@ -405,7 +444,7 @@ impl IkeSa {
     /// begin to age.
     pub(crate) fn establish(&mut self, env: &mut Env<'_>, lifetimes: &Lifetimes) {
         (self.state, self.since, self.rumour) = (State::Established, env.now, None);
-        self.peer_init.clear();
+        self.link.window.forget_peer_init(self.link.initiator);
         self.timers.clear(Timer::HalfOpen);
         self.timers.set(Timer::Liveness, env.now.saturating_add(env.settings.liveness / 2));
         self.start_lifetime(env, lifetimes);

@@ -85,6 +85,23 @@ pub struct IkeStatus {
     pub child_reason: Option<Reason>,
 }
 
+impl IkeStatus {
+    /// Whether packets for the peer are to follow an authentic one that came from it on `path`.
+    ///
+    /// Only if there is a NAT in front of the peer, and none in front of us, and only in UDP
+    /// (RFC 7296 §2.23; RFC 4555 §3.8 allows it for ESP): a NAT changes its mind and tells nobody. In
+    /// all other cases addresses are what IKE says they are. Otherwise somebody on the way who takes
+    /// a packet and sends it on from an address of his own would have all that follows sent there,
+    /// without a key, and for as long as he does.
+    #[must_use]
+    pub fn follows(&self, path: &Path) -> bool {
+        let nat = self.remote_nat && !self.local_nat;
+        nat && [Some(path), self.esp_path.as_ref()]
+            .iter()
+            .all(|path| matches!(path, Some(Path::Udp { .. })))
+    }
+}
+
 /// How far a connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {

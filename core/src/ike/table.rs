@@ -218,7 +218,7 @@ impl<'a> Table<'a> {
         let same = |sa: &IkeSa| {
             sa.state == State::HalfOpen
                 && sa.link.spis.initiator == initiator
-                && sa.peer_init[..] == *datagram
+                && sa.peer_init() == datagram
         };
         let answered = self.answered.iter().filter(|(spi, _)| *spi == initiator);
         let mut found = answered.map(|(_, at)| *at as usize);

@@ -26,7 +26,7 @@ use pair::{Datagram, End, PEER, Pair};
 const SECOND: Duration = Duration::from_secs(1);
 
 /// The IKE SA of an end.
-fn sa(end: &End) -> &IkeSa {
+pub(crate) fn sa(end: &End) -> &IkeSa {
     let at = end.ike.table.find_peer(PEER).unwrap();
     end.ike.table.get(at).unwrap()
 }
@@ -50,14 +50,9 @@ fn cut(datagram: &Datagram, sa: &IkeSa, max_len: usize) -> Vec<Datagram> {
         message.payloads().try_for_each(|payload| pair::write_payload(writer, &payload))
     });
     let unsealed = unsealed.unwrap();
-    let mut fragments = unsealed.fragments(max_len).unwrap();
-    let mut cut = Vec::new();
-    for iv in 0..fragments.total().into() {
-        let mut buffer = vec![0; max_len];
-        let bytes = fragments.seal_next(&mut buffer, &key, &salt, 1000 + iv).unwrap().unwrap();
-        cut.push(Datagram { bytes: bytes.to_vec(), ..datagram.clone() });
-    }
-    cut
+    let sealed = unsealed.seal_fragments(max_len, &key, &salt, 1000).unwrap();
+    let fragments = sealed.chunks(max_len);
+    fragments.map(|bytes| Datagram { bytes: bytes.to_vec(), ..datagram.clone() }).collect()
 }
 
 #[test]
@@ -74,7 +69,10 @@ fn fragments_of_the_peer_are_put_together() {
     fragments.reverse();
     for fragment in &fragments {
         pair.deliver(fragment.clone());
-        pair.deliver(fragment.clone());
+        // The first one, which comes last, would have the answer sent again.
+        if pair.wire.is_empty() {
+            pair.deliver(fragment.clone());
+        }
     }
     assert_eq!(pair.wire.len(), 1, "one answer, and that once");
     let answer = pair.wire.pop_front().unwrap();
@@ -337,4 +335,237 @@ fn refused_requests_for_new_keys_take_no_slots() {
     pair.settle();
     assert_ne!(sa(&pair.bob).link.spis, before);
     pair.assert_up();
+}
+
+/// A connection whose ends list 32 networks behind Bob.
+fn wordy() -> Pair {
+    let mut pair = Pair::keys();
+    let networks = (0..32).map(|number| std::format!("fd02:{number}::/32").parse().unwrap());
+    pair.alice.pad.remote = networks.collect();
+    pair.bob.pad.local = vec!["fd02::/16".parse().unwrap()];
+    pair
+}
+
+/// Whether a datagram is a fragment, and belongs to an exchange of this type.
+fn is_fragment(datagram: &Datagram, exchange: ExchangeType) -> bool {
+    datagram.bytes[16] == PayloadType::SKF.0 && datagram.bytes[18] == exchange.0
+}
+
+#[test]
+fn what_does_not_fit_one_datagram_is_sent_in_fragments() {
+    let mut pair = wordy();
+    pair.connect();
+    let fragments =
+        |pair: &Pair, exchange| pair.sent.iter().filter(|sent| is_fragment(sent, exchange)).count();
+    assert_eq!(fragments(&pair, ExchangeType::IKE_AUTH), 4, "request and answer, of two each");
+    let now = pair.now;
+    pair.alice.call(|ike, cx| ike.rekey_child(now, cx, PEER));
+    pair.advance(SECOND * 10);
+    assert_eq!(fragments(&pair, ExchangeType::CREATE_CHILD_SA), 4);
+    // So do the IKE SAs that succeed the first one.
+    pair.alice.call(|ike, cx| ike.rekey(now, cx, PEER));
+    pair.advance(SECOND * 10);
+    let now = pair.now;
+    pair.alice.call(|ike, cx| ike.rekey_child(now, cx, PEER));
+    pair.advance(SECOND * 10);
+    assert_eq!(fragments(&pair, ExchangeType::CREATE_CHILD_SA), 8);
+    pair.assert_up();
+    assert_eq!(pair.bob.sad.outbound.as_ref().unwrap().local.len(), 32);
+    let longest = pair.sent.iter().map(|sent| sent.bytes.len()).max();
+    assert_eq!(longest, Some(super::MAX_MESSAGE_LEN));
+}
+
+#[test]
+fn all_fragments_are_sent_again_as_they_were() {
+    for lost in 0..4 {
+        let mut pair = wordy();
+        pair.initiate();
+        let mut seen = 0;
+        pair.advance_with(SECOND * 3, |_, datagram| {
+            let fragment = is_fragment(datagram, ExchangeType::IKE_AUTH);
+            seen += usize::from(fragment);
+            !fragment || seen != lost + 1
+        });
+        pair.assert_up();
+        let auth = |sent: &&Datagram| is_fragment(sent, ExchangeType::IKE_AUTH);
+        let [requests, answers] = [true, false].map(|to_bob| {
+            let sent = pair.sent.iter().filter(auth);
+            let sent = sent.filter(|sent| (sent.to.ip() == pair.bob.address) == to_bob);
+            sent.map(|sent| sent.bytes.clone()).collect::<Vec<_>>()
+        });
+        assert_eq!(requests.len(), 4, "the request, and once more");
+        assert_eq!(requests[..2], requests[2..]);
+        // If Bob has answered before, the first fragment alone has him do it again.
+        assert_eq!(answers.len(), if lost < 2 { 2 } else { 4 });
+        assert_eq!(answers[..2], answers[answers.len() - 2..]);
+    }
+}
+
+#[test]
+fn an_answer_is_asked_for_again_by_the_first_fragment_alone() {
+    let mut pair = wordy();
+    pair.connect();
+    let to_bob = pair.sent.iter().filter(|sent| sent.to.ip() == pair.bob.address);
+    let fragments = to_bob.filter(|sent| is_fragment(sent, ExchangeType::IKE_AUTH));
+    let fragments: Vec<Datagram> = fragments.cloned().collect();
+    pair.deliver(fragments[1].clone());
+    assert!(pair.wire.is_empty());
+    pair.deliver(fragments[0].clone());
+    assert_eq!(pair.wire.len(), 2, "all of the answer");
+    pair.wire.clear();
+    pair.deliver(fragments[1].clone());
+    assert!(pair.wire.is_empty());
+}
+
+#[test]
+fn a_peer_that_takes_no_fragments_gets_none() {
+    let mut pair = Pair::keys();
+    pair.connect();
+    let (now, wordy) = (pair.now, wordy());
+    let at = pair.alice.ike.table.find_peer(PEER).unwrap();
+    pair.alice.call(|ike, cx| {
+        ike.table.with(at, now, cx, &mut |sa, _| {
+            sa.link.fragments = false;
+            super::sa::Outcome::Keep
+        });
+    });
+    pair.alice.pad.remote = wordy.alice.pad.remote;
+    pair.alice.call(|ike, cx| ike.rekey_child(now, cx, PEER));
+    pair.settle();
+    let down = IkeEvent::Down(PEER, Reason::TooLong);
+    assert!(pair.alice.events.contains(&down), "{:?}", pair.alice.events);
+    assert!(!pair.sent.iter().any(|sent| sent.bytes[16] == PayloadType::SKF.0));
+}
+
+/// What Bob would have answered to Alice's new address with this COOKIE2 in it.
+fn answer_with(pair: &Pair, answer: &Datagram, cookie: Option<&[u8]>) -> Datagram {
+    let (key, salt) = key(false, sa(&pair.bob));
+    let header = Header::parse(&answer.bytes).unwrap();
+    let mut buffer = vec![0; 200];
+    let unsealed = Unsealed::write(&mut buffer, &header, |writer| match cookie {
+        Some(cookie) => writer.notify(&Notify::new(NotifyType::COOKIE2, cookie)),
+        None => Ok(()),
+    });
+    let bytes = unsealed.unwrap().seal(&key, &salt, 5000).unwrap().to_vec();
+    Datagram { bytes, ..answer.clone() }
+}
+
+#[test]
+fn an_address_that_was_confirmed_unseen_ends_the_ike_sa() {
+    for cookie in [None, Some(&[7; 16][..]), Some(&[7; 15])] {
+        let mut pair = Pair::keys();
+        pair.connect();
+        pair.alice.address = "192.0.2.77".parse().unwrap();
+        let (now, target) = (pair.now, pair.target(true));
+        assert!(pair.alice.call(|ike, cx| ike.address_changed(now, cx, PEER, &target)));
+        pair.collect();
+        let request = pair.wire.pop_front().unwrap();
+        pair.deliver(request);
+        let answer = pair.wire.pop_front().unwrap();
+        let forged = answer_with(&pair, &answer, cookie);
+        pair.deliver(forged);
+        let down = IkeEvent::Down(PEER, Reason::NotRoutable);
+        assert!(pair.alice.events.contains(&down), "{cookie:?}: {:?}", pair.alice.events);
+        assert!(pair.alice.sad.outbound.is_none() && pair.alice.sad.inbound.is_empty());
+        // The other end is told.
+        pair.settle();
+        assert!(pair.bob.sad.outbound.is_none(), "{cookie:?}");
+    }
+}
+
+#[test]
+fn new_keys_do_not_widen_what_a_leased_address_is_for() {
+    let mut pair = Pair::keys();
+    pair.alice.pad.request_address = true;
+    let lease = "10.77.0.5".parse().unwrap();
+    pair.bob.pad.lease = Some((vec![lease], vec![]));
+    let all = ["10.77.0.5/32", "10.1.0.0/16"].map(|prefix| prefix.parse().unwrap()).to_vec();
+    pair.bob.pad.remote = all.clone();
+    pair.connect();
+    let remote = |pair: &Pair| pair.bob.sad.outbound.as_ref().unwrap().remote.clone();
+    assert_eq!(remote(&pair), [[lease; 2]]);
+    // From now on Alice asks for all that Bob has configured for her.
+    (pair.alice.pad.request_address, pair.alice.pad.local) = (false, all);
+    for by_alice in [true, false, true] {
+        let (now, before) = (pair.now, pair.bob.sad.outbound.as_ref().unwrap().spi);
+        let end = if by_alice { &mut pair.alice } else { &mut pair.bob };
+        end.call(|ike, cx| ike.rekey_child(now, cx, PEER));
+        pair.advance(SECOND * 200);
+        assert_ne!(pair.bob.sad.outbound.as_ref().unwrap().spi, before);
+        assert_eq!(remote(&pair), [[lease; 2]]);
+        // The lease is that of the next IKE SA as well.
+        let now = pair.now;
+        pair.alice.call(|ike, cx| ike.rekey(now, cx, PEER));
+        pair.advance(SECOND * 10);
+    }
+    pair.assert_up();
+}
+
+/// Alice is somewhere else, and Bob has heard it from her; his answer is on the wire, and his
+/// question whether it is true.
+fn moved() -> Pair {
+    let mut pair = Pair::keys();
+    pair.connect();
+    pair.alice.address = "192.0.2.77".parse().unwrap();
+    let (now, target) = (pair.now, pair.target(true));
+    assert!(pair.alice.call(|ike, cx| ike.address_changed(now, cx, PEER, &target)));
+    pair.collect();
+    let update = pair.wire.pop_front().unwrap();
+    pair.deliver(update);
+    assert_eq!(pair.wire.len(), 2);
+    pair
+}
+
+#[test]
+fn packets_go_to_a_new_address_when_the_peer_has_answered_from_there() {
+    let mut pair = moved();
+    let remote = |pair: &Pair| pair.bob.sad.path.unwrap().remote();
+    assert_eq!(remote(&pair), "192.0.2.1".parse::<std::net::IpAddr>().unwrap());
+    assert_eq!(pair.bob.status().path.remote.ip(), pair.alice.address);
+    pair.settle();
+    assert_eq!(remote(&pair), pair.alice.address);
+    pair.assert_up();
+}
+
+#[test]
+fn packets_never_go_to_an_address_where_nobody_answers() {
+    let mut pair = moved();
+    let before = pair.bob.sad.path;
+    pair.wire.pop_back();
+    // Alice says it twice; that is no proof either.
+    let now = pair.now;
+    let at = pair.alice.ike.table.find_peer(PEER).unwrap();
+    pair.settle();
+    pair.alice.call(|ike, cx| {
+        ike.table.with(at, now, cx, &mut |sa, _| {
+            sa.wants.add(super::want::Want::UpdateAddress);
+            super::sa::Outcome::Keep
+        });
+    });
+    let bob = pair.bob.address;
+    pair.advance_with(SECOND * 40, |_, datagram| datagram.to.ip() == bob);
+    assert_eq!(pair.bob.sad.path, before);
+    let down = IkeEvent::Down(PEER, Reason::NoAnswer);
+    assert!(pair.bob.events.contains(&down), "{:?}", pair.bob.events);
+}
+
+#[test]
+fn an_address_that_was_proved_unseen_ends_the_ike_sa() {
+    let mut pair = moved();
+    let check = pair.wire.pop_back().unwrap();
+    let before = pair.bob.sad.path;
+    pair.settle();
+    // Whoever has the keys answers without having seen the question.
+    let (key, salt) = key(true, sa(&pair.alice));
+    let mut header = Header::parse(&check.bytes).unwrap();
+    (header.from_initiator, header.response) = (true, true);
+    let mut buffer = vec![0; 200];
+    let unsealed = Unsealed::write(&mut buffer, &header, |writer| {
+        writer.notify(&Notify::new(NotifyType::COOKIE2, &[7; 16]))
+    });
+    let bytes = unsealed.unwrap().seal(&key, &salt, 5000).unwrap().to_vec();
+    pair.deliver(Datagram { from: check.to, to: check.from, bytes, ..check });
+    let down = IkeEvent::Down(PEER, Reason::NotRoutable);
+    assert!(pair.bob.events.contains(&down), "{:?}", pair.bob.events);
+    assert_eq!(pair.bob.sad.path, before);
 }

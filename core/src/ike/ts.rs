@@ -90,6 +90,40 @@ impl Ranges {
     }
 }
 
+/// How many ranges both ends of a child have together: what fits one message in two fragments, and
+/// an IKE SA's slot.
+const MAX_RANGES: usize = MAX_PREFIXES + 4;
+
+/// The ranges of both ends of a child, in no more room than they need together.
+pub(crate) struct Both {
+    ranges: Vec<Addresses, MAX_RANGES>,
+    /// How many of them are of our end; these come first.
+    local: usize,
+}
+
+impl Both {
+    /// Of our end and the peer's; `None` if they are too many.
+    pub(crate) fn new([local, remote]: [&Ranges; 2]) -> Option<Both> {
+        let mut ranges = Vec::from_slice(&local.0).ok()?;
+        ranges.extend_from_slice(&remote.0).ok()?;
+        Some(Both { ranges, local: local.0.len() })
+    }
+
+    /// Whether a child can have them: some at each end, and no more than there is room for.
+    pub(crate) fn fit([local, remote]: [&Ranges; 2]) -> bool {
+        !local.is_empty()
+            && !remote.is_empty()
+            && local.0.len().saturating_add(remote.0.len()) <= MAX_RANGES
+    }
+
+    /// Those of our end, and those of the peer's.
+    pub(crate) fn split(&self) -> [Ranges; 2] {
+        let (local, remote) = self.ranges.split_at_checked(self.local).unwrap_or_default();
+        // Neither is longer than it was.
+        [local, remote].map(|ranges| Ranges(Vec::from_slice(ranges).unwrap_or_default()))
+    }
+}
+
 fn is_general(selector: &TrafficSelector) -> bool {
     selector.protocol == 0 && selector.ports == Ports::ANY
 }

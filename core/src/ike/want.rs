@@ -9,6 +9,8 @@ pub(crate) enum Want {
     CloseIke,
     /// Tell the peer our new address (RFC 4555 §3.5).
     UpdateAddress,
+    /// See whether the peer is where it says that it is now (RFC 4555 §3.7).
+    CheckAddress,
     /// Delete the child SAs that [`Children`](super::child::Children) has marked.
     CloseChild,
     /// Replace the keys of IKE.
@@ -21,9 +23,10 @@ pub(crate) enum Want {
     Liveness,
 }
 
-const ALL: [Want; 7] = [
+const ALL: [Want; 8] = [
     Want::CloseIke,
     Want::UpdateAddress,
+    Want::CheckAddress,
     Want::CloseChild,
     Want::RekeyIke,
     Want::RekeyChild,

@@ -2,7 +2,8 @@
 //! (RFC 7296 §2.1–2.3). The window is 1: each end has one request on the way.
 //!
 //! A request is sent again as it was, bit for bit, with twice the pause each time; an answer is
-//! only sent again when the request comes again.
+//! only sent again when the request comes again. What does not fit one datagram is kept and sent in
+//! fragments (RFC 7383), all of them each time.
 
 use core::time::Duration;
 
@@ -10,28 +11,38 @@ use super::path::IkePath;
 use super::wire::NoRoom;
 use crate::time::Instant;
 
-/// How long our own messages are at most, in bytes: with an outer header of IPv6, one of UDP and
-/// the non-ESP marker they fit the smallest MTU of IPv6.
+/// How long our own datagrams are at most, in bytes: a message, or a fragment of one. With an outer
+/// header of IPv6, one of UDP and the non-ESP marker they fit the smallest MTU of IPv6.
+///
+/// With IPv4 they are as long, although RFC 7383 §2.5.1 thinks of 576 bytes for a path that nothing
+/// is known of: no path that people put a tunnel on is as narrow (1280 is strongSwan's default as
+/// well), and three datagrams in the place of one are lost three times as often.
 pub const MAX_MESSAGE_LEN: usize = 1280 - 40 - 8 - 4;
+/// How many datagrams one message of ours takes at most. Storage for more would be there for each
+/// IKE SA, and hold no more than what is configured for most peers.
+pub(crate) const MAX_DATAGRAMS: usize = 2;
+/// How long a message of ours is at most, with the headers of all its fragments.
+pub(crate) const MAX_KEPT_LEN: usize = MAX_DATAGRAMS * MAX_MESSAGE_LEN;
 
 /// How long to wait for an answer at first; twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// How often a request is sent before it is given up: after 1 + 2 + 4 + 8 + 16 seconds.
 const SENDINGS: u8 = 5;
 
-/// A message that may have to be sent once more.
+/// A message that may have to be sent once more: whole, or its fragments one behind the other, each
+/// of them but the last [`MAX_MESSAGE_LEN`] bytes long.
 pub(crate) struct Kept {
-    bytes: [u8; MAX_MESSAGE_LEN],
+    bytes: [u8; MAX_KEPT_LEN],
     len: usize,
-    /// Where to; `None` if there is no message.
+    /// Where to; `None` if there is no message, or it is one of the peer's.
     path: Option<IkePath>,
-    /// Whether it waits to be taken by [`Window::take`].
-    to_send: bool,
+    /// Where the next datagram begins that waits to be taken by [`Window::take`].
+    to_send: Option<usize>,
 }
 
 impl Kept {
     const fn new() -> Kept {
-        Kept { bytes: [0; MAX_MESSAGE_LEN], len: 0, path: None, to_send: false }
+        Kept { bytes: [0; MAX_KEPT_LEN], len: 0, path: None, to_send: None }
     }
 
     /// Keeps what `write` writes to the beginning of the buffer, whose length it returns, and has
@@ -41,9 +52,9 @@ impl Kept {
         path: IkePath,
         write: impl FnOnce(&mut [u8]) -> Result<usize, NoRoom>,
     ) -> Result<(), NoRoom> {
-        (self.len, self.path, self.to_send) = (0, None, false);
+        (self.len, self.path, self.to_send) = (0, None, None);
         self.len = write(&mut self.bytes)?;
-        (self.path, self.to_send) = (Some(path), true);
+        (self.path, self.to_send) = (Some(path), Some(0));
         Ok(())
     }
 
@@ -55,17 +66,19 @@ impl Kept {
     /// Has it sent once more; the path may have changed since.
     pub(crate) fn send_again(&mut self, path: IkePath) {
         if self.path.is_some() {
-            (self.path, self.to_send) = (Some(path), true);
+            (self.path, self.to_send) = (Some(path), Some(0));
         }
     }
 
-    /// If it waits to be sent, copies it to `out`.
+    /// Copies the next datagram that waits to be sent to `out`.
     fn take(&mut self, out: &mut [u8]) -> Option<(IkePath, usize)> {
-        if !core::mem::take(&mut self.to_send) {
-            return None;
-        }
-        out.get_mut(..self.len)?.copy_from_slice(self.bytes());
-        Some((self.path?, self.len))
+        let at = self.to_send.take()?;
+        let rest = self.bytes.get(at..self.len)?;
+        let datagram = rest.get(..MAX_MESSAGE_LEN).unwrap_or(rest);
+        out.get_mut(..datagram.len())?.copy_from_slice(datagram);
+        let end = at + datagram.len();
+        self.to_send = (end < self.len).then_some(end);
+        Some((self.path?, datagram.len()))
     }
 }
 
@@ -104,6 +117,31 @@ impl Window {
         self.waiting.is_some()
     }
 
+    /// Keeps the peer's message of IKE_SA_INIT where nothing of ours is before both ends are
+    /// authenticated: `initiator` tells whether we are, who have given no answer then; the responder
+    /// has asked for nothing.
+    pub(crate) fn keep_peer_init(&mut self, initiator: bool, message: &[u8]) -> Result<(), NoRoom> {
+        let kept = if initiator { &mut self.response } else { &mut self.request };
+        let room = kept.bytes.get_mut(..message.len()).ok_or(NoRoom)?;
+        room.copy_from_slice(message);
+        (kept.len, kept.path, kept.to_send) = (message.len(), None, None);
+        Ok(())
+    }
+
+    /// That message, as long as it is there.
+    pub(crate) fn peer_init(&self, initiator: bool) -> &[u8] {
+        let kept = if initiator { &self.response } else { &self.request };
+        if kept.path.is_none() { kept.bytes() } else { &[] }
+    }
+
+    /// That message is not needed any more.
+    pub(crate) fn forget_peer_init(&mut self, initiator: bool) {
+        let kept = if initiator { &mut self.response } else { &mut self.request };
+        if kept.path.is_none() {
+            kept.len = 0;
+        }
+    }
+
     /// The id of our next request.
     pub(crate) fn next_id(&self) -> u32 {
         self.next
@@ -127,7 +165,7 @@ impl Window {
     /// Our request was answered.
     pub(crate) fn answered(&mut self) {
         self.waiting = None;
-        self.request.to_send = false;
+        self.request.to_send = None;
         self.next = self.next.saturating_add(1);
     }
 
@@ -172,7 +210,7 @@ impl Window {
 
     /// Whether [`Window::take`] has something.
     pub(crate) fn has_to_send(&self) -> bool {
-        self.request.to_send || self.response.to_send
+        self.request.to_send.is_some() || self.response.to_send.is_some()
     }
 
     /// Sends our request again at once, to somewhere else.

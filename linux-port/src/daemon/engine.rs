@@ -7,7 +7,7 @@ mod path_mtu;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
-use simplevpn_core::{Discards, Event, Instant, Path, PeerId};
+use simplevpn_core::{Discards, Event, Instant, OpenerEvent, Path, PeerId};
 
 use self::aim::name_of;
 use self::path_mtu::LinkMtus;
@@ -259,6 +259,12 @@ impl Engine {
 
     /// Follows what the tunnel has to tell.
     pub(super) fn handle_events(&mut self, now: Instant) {
+        while let Some(OpenerEvent::Moved(id, path)) = self.peers.tunnel.opener.poll_event() {
+            if self.follows(id, &path) {
+                self.peers.tunnel.sealer.set_path(id, Some(path));
+                self.moved(id, path);
+            }
+        }
         while let Some(event) = self.peers.tunnel.poll_event() {
             match event {
                 Event::Moved(id, path) => self.moved(id, path),

@@ -217,11 +217,11 @@ fn prefixes_fit_one_message() {
         let list = (0..count).map(|n| format!("list allowed_ips '10.9.{n}.0/24'\n"));
         phone(10, &list.collect::<String>())
     };
-    assert_eq!(warnings(&many(16)), [""; 0]);
+    assert_eq!(warnings(&many(32)), [""; 0]);
     assert_eq!(
-        errors(&many(17)),
+        errors(&many(33)),
         [
-            "f:26: allowed_ips has more than 16 prefixes, which one message of IKE cannot hold; join some into larger ones"
+            "f:42: allowed_ips has more than 32 prefixes, which one message of IKE cannot hold; join some into larger ones"
         ]
     );
 }

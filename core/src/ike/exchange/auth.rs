@@ -52,7 +52,7 @@ fn write_request(sa: &mut IkeSa, env: &mut Env<'_>) -> Result<(), Reason> {
     float(sa);
     let alone = env.others(peer).next().is_none();
     let spi_in = env.child_spi().ok_or(Reason::Full)?;
-    let offered = first_child::offered(&entry);
+    let offered = first_child::offered(sa, &entry);
     let env = &*env;
     sa.link.request(env.now, ExchangeType::IKE_AUTH, &mut |writer| {
         writer.id_initiator(&id)?;

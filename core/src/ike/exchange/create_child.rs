@@ -1,6 +1,10 @@
 //! CREATE_CHILD_SA (RFC 7296 §1.3): new keys for ESP, or a child where there is none. New keys for
 //! the IKE SA itself are in [`super::rekey_ike`].
 //!
+//! New keys are for the addresses of the old ones, or more as far as the configuration goes (§2.9.2);
+//! a peer that has its addresses from us keeps to these ([`first_child::offered`]). One that asks for
+//! less gets less: it has its reasons, and nothing passes then that was not meant to.
+//!
 //! A peer has one child at a time, so that a request for another one beside it is refused with
 //! NO_ADDITIONAL_SAS. What happens when both ends ask at once is in RFC 7296 §2.8.1 and §2.25;
 //! which of two new pairs stays, [`child`] tells.
@@ -17,6 +21,7 @@ use crate::ike::sa::{Env, IkeSa, NONCE_LEN, Outcome, State};
 use crate::ike::status::IkeEvent;
 use crate::ike::suite::{ChildSuite, Pfs};
 use crate::ike::timer::Timer;
+use crate::ike::ts::Both;
 use crate::ike::want::Want;
 use crate::ike::wire::ke::Ke;
 use crate::ike::wire::notify::{self, Notify};
@@ -71,7 +76,7 @@ fn ask(sa: &mut IkeSa, env: &mut Env<'_>, group: Option<Group>) -> Result<(), No
     let replaces = sa.children.current.map(|child| child.spi_in);
     let key = group.map(|group| EphemeralKey::generate(group, env.rng));
     let nonce = env.nonce();
-    let [local, remote] = first_child::offered(&entry);
+    let [local, remote] = first_child::offered(sa, &entry);
     let preferences = &env.settings.preferences;
     let groups = if key.is_some() { &preferences.groups[..] } else { &[] };
     sa.link.request(env.now, EXCHANGE, &mut |writer| {
@@ -158,9 +163,9 @@ fn answer_child(
     if chosen.suite.group.is_some() && chosen.suite.group != sent {
         return Ok(chosen.suite.group.map(Refusal::Group));
     }
-    let [local, remote] = first_child::offered(&entry);
+    let [local, remote] = first_child::offered(sa, &entry);
     let (local, remote) = (local.narrowed(tsr), remote.narrowed(tsi));
-    if local.is_empty() || remote.is_empty() {
+    if !Both::fit([&local, &remote]) {
         return because(NotifyType::TS_UNACCEPTABLE);
     }
     let Some(spi_in) = env.child_spi() else { return because(NotifyType::NO_ADDITIONAL_SAS) };
@@ -283,7 +288,7 @@ fn take_child(
         None => None,
     };
     let (peer, entry) = sa.entry(env.pad).ok_or(SA)?;
-    let [local, remote] = first_child::offered(&entry);
+    let [local, remote] = first_child::offered(sa, &entry);
     let local = local.narrowed(message.ts_initiator()?);
     let remote = remote.narrowed(message.ts_responder()?);
     let nonces = Nonces { initiator: &asked.nonce, responder: theirs };
@@ -293,12 +298,9 @@ fn take_child(
         return Ok(());
     }
     let agreed = Agreed::new(pair, true, &keys, [&local, &remote], sa.esp_path());
-    if local.is_empty() || remote.is_empty() || agreed.install(env, peer).is_err() {
-        let reason = if local.is_empty() || remote.is_empty() {
-            Reason::SelectorsRefused
-        } else {
-            Reason::Full
-        };
+    let fit = Both::fit([&local, &remote]);
+    if !fit || agreed.install(env, peer).is_err() {
+        let reason = if fit { Reason::Full } else { Reason::SelectorsRefused };
         child::close_redundant(sa, env, pair);
         later(sa, env, reason);
         return Ok(());

@@ -7,20 +7,30 @@ use crate::ike::keymat::ChildKeys;
 use crate::ike::pad::PadEntry;
 use crate::ike::proposal::{self, Chosen};
 use crate::ike::reason::Reason;
-use crate::ike::sa::{Env, IkeSa};
-use crate::ike::status::{Given, IkeEvent};
+use crate::ike::sa::{Env, IkeSa, Leased};
+use crate::ike::status::{Given, IkeEvent, MAX_GIVEN};
 use crate::ike::suite::{ChildSuite, Pfs};
-use crate::ike::ts::Ranges;
+use crate::ike::ts::{Both, Ranges};
 use crate::ike::want::Want;
 use crate::ike::wire::numbers::{CfgType, NotifyType};
 use crate::ike::wire::{Malformed, Message, NoRoom, PayloadWriter};
 use crate::spd::PeerId;
 
-/// The addresses that we offer for a child that we begin: ours, and the peer's. Ours may be any if
-/// the peer is to give us one.
-pub(crate) fn offered(entry: &PadEntry<'_>) -> [Ranges; 2] {
+/// The addresses that we offer for a child that we begin, and that one may have which the peer
+/// replaces: ours, and the peer's. Ours may be any if the peer is to give us one; the peer's are those
+/// that it has from us, once it does (§2.19), whatever else is configured for it.
+pub(crate) fn offered(sa: &IkeSa, entry: &PadEntry<'_>) -> [Ranges; 2] {
     let ours = if entry.request_address { &[] } else { entry.local };
-    [Ranges::of_prefixes(ours), Ranges::of_prefixes(entry.remote)]
+    let theirs = match entry.lease.filter(|_| sa.about.leased.any()) {
+        Some(lease) => {
+            let mut leased = heapless::Vec::<_, MAX_GIVEN>::new();
+            let addresses = lease.addresses.iter().filter(|address| sa.about.leased.has(address));
+            leased.extend(addresses.take(MAX_GIVEN).copied());
+            Ranges::of_addresses(&leased)
+        }
+        None => Ranges::of_prefixes(entry.remote),
+    };
+    [Ranges::of_prefixes(ours), theirs]
 }
 
 /// Writes what we ask for.
@@ -106,7 +116,7 @@ fn accept(
     if entry.request_address && given.addresses.is_empty() {
         return Err(Reason::NoAddress);
     }
-    let [ours, theirs] = offered(entry);
+    let [ours, theirs] = offered(sa, entry);
     let ts_ours = message.ts_initiator().map_err(Reason::Malformed)?;
     let ts_theirs = message.ts_responder().map_err(Reason::Malformed)?;
     if !ours.contain(ts_ours) || !theirs.contain(ts_theirs) {
@@ -150,11 +160,9 @@ pub(crate) fn respond(
         (Some(lease), Some(asked)) => Some(cp::grant(&lease, &asked)),
         _ => None,
     };
-    let mut theirs = Ranges::of_prefixes(entry.remote);
-    if let Some(given) = &given {
-        theirs = Ranges::of_addresses(&given.addresses);
-    }
-    let ranges = [Ranges::of_prefixes(entry.local).narrowed(ts_ours), theirs.narrowed(ts_theirs)];
+    sa.about.leased = given.as_ref().map(Leased::of).unwrap_or_default();
+    let [ours, theirs] = offered(sa, entry);
+    let ranges = [ours.narrowed(ts_ours), theirs.narrowed(ts_theirs)];
     let chosen = proposal::choose_child(offer, &env.settings.preferences, Pfs::Never, None);
     let no_address = asked.is_some() && given.as_ref().is_none_or(|it| it.addresses.is_empty());
     let made = match chosen {
@@ -162,7 +170,7 @@ pub(crate) fn respond(
             Err((NotifyType::INTERNAL_ADDRESS_FAILURE, Reason::NoCommonSelectors))
         }
         None => Err((NotifyType::NO_PROPOSAL_CHOSEN, Reason::NoCommonChildProposal)),
-        Some(_) if ranges.iter().any(Ranges::is_empty) => {
+        Some(_) if !Both::fit(ranges.each_ref()) => {
             Err((NotifyType::TS_UNACCEPTABLE, Reason::NoCommonSelectors))
         }
         Some(Chosen { number, spi, suite }) => make(sa, env, peer, (spi, suite), &ranges)

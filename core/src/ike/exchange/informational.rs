@@ -4,7 +4,6 @@ use super::{Failure, Task, rekey_ike};
 use crate::ike::child;
 use crate::ike::mobike::{self, Cookie2};
 use crate::ike::nat;
-use crate::ike::pad::Encap;
 use crate::ike::reason::Reason;
 use crate::ike::sa::{Env, IkeSa, Outcome, State};
 use crate::ike::status::IkeEvent;
@@ -24,6 +23,8 @@ pub(crate) enum Purpose {
     CloseChild(u32),
     /// To tell our new address.
     UpdateAddress(Cookie2),
+    /// To see whether the peer is where it says.
+    CheckAddress(Cookie2),
 }
 
 /// Begins what is wanted.
@@ -38,16 +39,18 @@ pub(crate) fn request(sa: &mut IkeSa, env: &mut Env<'_>, want: Want) -> Result<(
             None => return Ok(()),
         },
         Want::UpdateAddress => Purpose::UpdateAddress(mobike::cookie2(env)),
+        Want::CheckAddress => Purpose::CheckAddress(mobike::cookie2(env)),
         _ => Purpose::Liveness,
     };
     let looks_out = mobike::looks_out(sa);
-    let nat = nat::Hashes::new(sa.link.spis, &sa.link.path, sa.encap == Encap::Udp);
+    let nat = nat::Hashes::new(sa.link.spis, &sa.link.path, sa.nat.pretended);
     sa.link.request(env.now, ExchangeType::INFORMATIONAL, &mut |writer| match &purpose {
         Purpose::Liveness if looks_out => nat.write(writer),
         Purpose::Liveness => Ok(()),
         Purpose::CloseIke => writer.delete_ike(),
         Purpose::CloseChild(spi) => writer.delete_esp(&[*spi]),
         Purpose::UpdateAddress(cookie) => mobike::write_update(writer, &nat, cookie),
+        Purpose::CheckAddress(cookie) => mobike::write_check(writer, cookie),
     })?;
     sa.task = Task::Informational(purpose);
     Ok(())
@@ -65,10 +68,8 @@ pub(crate) fn handle_response(
             mobike::handle_liveness_response(sa, message);
             Outcome::Keep
         }
-        Purpose::UpdateAddress(cookie) => {
-            mobike::handle_update_response(sa, env, &cookie, message);
-            Outcome::Keep
-        }
+        Purpose::UpdateAddress(cookie) => mobike::handle_update_response(sa, env, &cookie, message),
+        Purpose::CheckAddress(cookie) => mobike::handle_check_response(sa, env, &cookie, message),
         Purpose::CloseIke => Outcome::Gone(Reason::Closed),
         Purpose::CloseChild(spi) => {
             child::closed(sa, env, spi);
@@ -103,8 +104,7 @@ pub(crate) fn respond(
         }
     }
     mobike::handle_request(sa, env, message);
-    let pretends = sa.encap == Encap::Udp;
-    let nat = nat::Hashes::new(sa.link.spis, &sa.link.answer_path, pretends);
+    let nat = nat::Hashes::new(sa.link.spis, &sa.link.answer_path, sa.nat.pretended);
     sa.link.respond(ExchangeType::INFORMATIONAL, &mut |writer| {
         mobike::write_answer(writer, &nat, message)?;
         if gone.is_empty() { Ok(()) } else { writer.delete_esp(&gone) }
@@ -128,7 +128,7 @@ pub(crate) fn close(sa: &mut IkeSa, env: &mut Env<'_>) {
 /// look out for that asks twice as often.
 pub(crate) fn check_liveness(sa: &mut IkeSa, env: &mut Env<'_>) {
     let by_esp = sa.peer.and_then(|peer| env.sad.last_inbound(peer)).unwrap_or_default();
-    let (heard, pause) = if mobike::looks_out(sa) {
+    let (heard, pause) = if mobike::is_behind_nat(sa) {
         (sa.last_heard, env.settings.liveness / 2)
     } else {
         (sa.last_heard.max(by_esp), env.settings.liveness)

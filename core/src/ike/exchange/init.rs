@@ -52,6 +52,8 @@ pub(crate) struct Initiation {
     key: EphemeralKey,
     cookie: Cookie,
     rounds: u8,
+    /// Whether it says that there is a NAT in front of us.
+    pretends: bool,
 }
 
 /// Sends the first request for an IKE SA.
@@ -61,13 +63,14 @@ pub(crate) fn begin(sa: &mut IkeSa, env: &mut Env<'_>) -> Outcome {
     };
     sa.nonce = env.nonce();
     let key = EphemeralKey::generate(group, env.rng);
-    request(sa, env, Initiation { key, cookie: Cookie::new(), rounds: 0 })
+    let pretends = sa.entry(env.pad).is_some_and(|(_, entry)| entry.encap == Encap::Udp);
+    request(sa, env, Initiation { key, cookie: Cookie::new(), rounds: 0, pretends })
 }
 
 fn request(sa: &mut IkeSa, env: &mut Env<'_>, initiation: Initiation) -> Outcome {
     let Some((_, entry)) = sa.entry(env.pad) else { return Outcome::Gone(Reason::Forgotten) };
     let IkeSa { link, nonce, .. } = sa;
-    let nat = nat::Hashes::new(link.spis, &link.path, entry.encap == Encap::Udp);
+    let nat = nat::Hashes::new(link.spis, &link.path, initiation.pretends);
     let (preferences, cookie) = (&env.settings.preferences, &initiation.cookie);
     let written = link.request(env.now, ExchangeType::IKE_SA_INIT, &mut |writer| {
         if !cookie.is_empty() {
@@ -118,6 +121,11 @@ impl About {
     }
 }
 
+/// Whether the peer puts fragments together; we have told that we do (RFC 7383 §2.3).
+fn announces_fragments(message: &Message<'_>) -> bool {
+    message.notification(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED).is_some()
+}
+
 /// Takes an answer, of whoever sent it.
 pub(crate) fn handle_response(
     sa: &mut IkeSa,
@@ -142,7 +150,7 @@ pub(crate) fn handle_response(
             let key = key.unwrap_or(initiation.key);
             let cookie = cookie.unwrap_or(initiation.cookie);
             let rounds = initiation.rounds.saturating_add(1);
-            request(sa, env, Initiation { key, cookie, rounds })
+            request(sa, env, Initiation { key, cookie, rounds, pretends: initiation.pretends })
         }
         Err(Answer::Rumour(reason)) => {
             sa.task = Task::Init(initiation);
@@ -194,7 +202,7 @@ fn answer(
         .ok_or(Answer::Rumour(Reason::ProposalNotOffered))?;
     let shared = initiation.key.agree(ke.data);
     let shared = shared.map_err(|_| Answer::Rumour(Reason::BadPublicValue))?;
-    if spis.responder == 0 || sa.peer_init.extend_from_slice(datagram).is_err() {
+    if spis.responder == 0 || sa.keep_peer_init(datagram).is_err() {
         return Err(Malformed::Length.into());
     }
     let nonces = Nonces { initiator: &sa.nonce, responder: nonce };
@@ -203,7 +211,8 @@ fn answer(
     sa.link.window.answered();
     sa.suite = Some(suite);
     sa.about = About::of_init(message);
-    sa.nat = Nat::detect(message, path);
+    sa.link.fragments = announces_fragments(message);
+    sa.nat = Nat::detect(message, path).pretending(initiation.pretends);
     Ok(())
 }
 
@@ -288,7 +297,6 @@ pub(crate) fn respond(
     request: &Request<'_>,
 ) -> Result<(), Refusal> {
     let Chosen { number, suite, .. } = request.choose(env)?;
-    let peer_init = Vec::from_slice(request.datagram).map_err(|_| Refusal::Silence)?;
     let key = EphemeralKey::generate(suite.group, env.rng);
     let shared = key.agree(request.ke.data).map_err(|_| Refusal::Silence)?;
     let nonce = env.nonce();
@@ -301,13 +309,15 @@ pub(crate) fn respond(
     sa.link.keys = Some(IkeKeys::initial(suite.cipher, &shared, nonces, spis));
     sa.suite = Some(suite);
     sa.about = About::of_init(request.message);
-    sa.nat = Nat::detect(request.message, &request.path);
-    (sa.nonce, sa.peer_init) = (nonce, peer_init);
+    let pretends = env.pad.pretends_nat(request.path.remote.ip());
+    sa.nat = Nat::detect(request.message, &request.path).pretending(pretends);
+    sa.link.fragments = announces_fragments(request.message);
+    sa.nonce = nonce;
     sa.timers.set(Timer::HalfOpen, env.now.saturating_add(HALF_OPEN));
     let ppk = sa.about.use_ppk && env.pad.has_ppk();
-    let pretends = env.pad.pretends_nat(request.path.remote.ip());
     let nat = nat::Hashes::new(spis, &request.path, pretends);
     let supported = sa.nat.supported;
+    let kept = sa.keep_peer_init(request.datagram);
     let written = sa.link.respond(ExchangeType::IKE_SA_INIT, &mut |writer| {
         proposal::write_chosen_ike(writer, number, Spi::None, suite)?;
         write_key_and_nonce(writer, &key, &nonce)?;
@@ -316,8 +326,8 @@ pub(crate) fn respond(
         }
         write_abilities(writer, ppk)
     });
-    // It is far shorter than what there is room for.
-    written.map_err(|NoRoom| {
+    // Ours is far shorter than what there is room for.
+    kept.and(written).map_err(|NoRoom| {
         *slot = None;
         Refusal::Silence
     })

@@ -74,6 +74,18 @@ pub(crate) fn expects(sa: &IkeSa, header: &Header) -> bool {
     }
 }
 
+/// Whether it is the header of the request that was answered last. In fragments, only the first of
+/// them has the answer sent again (RFC 7383 §2.6.1).
+pub(crate) fn was_answered(sa: &IkeSa, header: &Header) -> bool {
+    !header.response && sa.link.window.arrival(header.message_id) == Arrival::Again
+}
+
+/// The answer got lost, or the request came twice.
+pub(crate) fn answer_again(sa: &mut IkeSa, path: &IkePath) -> Outcome {
+    sa.link.window.response.send_again(*path);
+    Outcome::Keep
+}
+
 /// Takes an authentic message that came on `path`.
 pub(crate) fn handle_message(
     sa: &mut IkeSa,
@@ -88,9 +100,8 @@ pub(crate) fn handle_message(
     if header.response {
         return handle_answer(sa, env, path, message);
     }
-    if sa.link.window.arrival(header.message_id) == Arrival::Again {
-        sa.link.window.response.send_again(*path);
-        return Outcome::Keep;
+    if was_answered(sa, header) {
+        return answer_again(sa, path);
     }
     if sa.state == State::Ended {
         return Outcome::Keep;

@@ -22,6 +22,8 @@ pub const IV_LEN: usize = 8;
 /// How much longer an encrypted message is than its payloads.
 pub const OVERHEAD: usize = HEADER_LEN + STRUCTURE_LEN + IV_LEN + PAD_LENGTH_LEN + ICV_LEN;
 
+/// Where the payloads of a message begin that was written and not sealed yet.
+pub(super) const PAYLOADS_AT: usize = HEADER_LEN + STRUCTURE_LEN + IV_LEN;
 /// Length of the byte that says how much padding there is.
 pub(super) const PAD_LENGTH_LEN: usize = 1;
 
@@ -141,14 +143,16 @@ fn nonce(salt: &Salt, iv: [u8; IV_LEN]) -> [u8; NONCE_LEN] {
 
 const _: () = assert!(SALT_LEN + IV_LEN == NONCE_LEN);
 
-/// A message that was written, before it is sealed: whole, or in [`fragments`](Unsealed::fragments)
-/// if it is too long.
+/// A message that was written, before it is sealed: whole, or
+/// [in fragments](Unsealed::seal_fragments) if it is too long.
 #[derive(Debug)]
 pub struct Unsealed<'b> {
     header: Header,
     buffer: &'b mut [u8],
-    /// Where the payloads end.
+    /// Where the payloads end, and
     end: usize,
+    /// how long it is as a whole.
+    len: usize,
 }
 
 impl<'b> Unsealed<'b> {
@@ -171,13 +175,13 @@ impl<'b> Unsealed<'b> {
         let end = writer.len();
         writer.reserve(PAD_LENGTH_LEN + ICV_LEN)?.fill(0);
         let (buffer, len) = writer.into_parts();
-        Ok(Unsealed { header: *header, buffer: buffer.get_mut(..len).ok_or(NoRoom)?, end })
+        Ok(Unsealed { header: *header, buffer, end, len })
     }
 
     /// How long it is as a whole, in bytes.
     #[must_use]
     pub fn sealed_len(&self) -> usize {
-        self.buffer.len()
+        self.len
     }
 
     /// Seals it as a whole. The caller never uses the same `iv` twice with one key.
@@ -185,7 +189,8 @@ impl<'b> Unsealed<'b> {
     /// # Errors
     /// [`NoRoom`] if it is longer than 65535 bytes.
     pub fn seal<A: Aead>(self, key: &A, salt: &Salt, iv: u64) -> Result<&'b mut [u8], NoRoom> {
-        seal(self.buffer, HEADER_LEN + STRUCTURE_LEN, key, salt, iv)
+        let message = self.buffer.get_mut(..self.len).ok_or(NoRoom)?;
+        seal(message, HEADER_LEN + STRUCTURE_LEN, key, salt, iv)
     }
 
     pub(super) fn header(&self) -> &Header {
@@ -199,7 +204,12 @@ impl<'b> Unsealed<'b> {
 
     /// The payloads.
     pub(super) fn payloads(&self) -> &[u8] {
-        self.buffer.get(HEADER_LEN + STRUCTURE_LEN + IV_LEN..self.end).unwrap_or_default()
+        self.buffer.get(PAYLOADS_AT..self.end).unwrap_or_default()
+    }
+
+    /// All the room there is, with the payloads at [`PAYLOADS_AT`].
+    pub(super) fn into_buffer(self) -> &'b mut [u8] {
+        self.buffer
     }
 }
 

@@ -17,7 +17,7 @@ use super::header::{HEADER_LEN, Header};
 use super::message::Message;
 use super::numbers::PayloadType;
 use super::payload::STRUCTURE_LEN;
-use super::sk::{self, IV_LEN, PAD_LENGTH_LEN, Unsealed};
+use super::sk::{self, IV_LEN, PAD_LENGTH_LEN, PAYLOADS_AT, Unsealed};
 use super::writer::{NoRoom, Writer};
 use crate::crypto::{Aead, ICV_LEN, Salt};
 
@@ -209,72 +209,50 @@ impl<'s> Reassembly<'s> {
     }
 }
 
-/// A message in fragments, sealed one after the other.
-#[derive(Debug)]
-pub struct Fragments<'m> {
-    header: Header,
-    first: PayloadType,
-    rest: &'m [u8],
-    chunk_len: usize,
-    next: Position,
-}
-
-impl Unsealed<'_> {
-    /// Cuts the message into fragments of at most `max_len` bytes each, all their headers but
-    /// those of UDP and IP included.
+impl<'b> Unsealed<'b> {
+    /// Seals it in fragments of `max_len` bytes each, one behind the other, of which only the last
+    /// may be shorter; all their headers but those of UDP and IP are included. The first takes
+    /// `iv`, each further one the next number: the caller never uses any of them twice with one key.
     ///
     /// # Errors
-    /// [`NoRoom`] if that is less than [`OVERHEAD`] and a byte, or would need more than
-    /// [`MAX_FRAGMENTS`].
-    pub fn fragments(&self, max_len: usize) -> Result<Fragments<'_>, NoRoom> {
-        let chunk_len = max_len.checked_sub(OVERHEAD).filter(|len| *len > 0).ok_or(NoRoom)?;
-        let rest = self.payloads();
-        let total = rest.len().div_ceil(chunk_len).max(1);
-        let total = u16::try_from(total).map_err(|_| NoRoom)?;
-        if total > MAX_FRAGMENTS {
-            return Err(NoRoom);
-        }
-        let next = Position { number: 1, total };
-        Ok(Fragments { header: *self.header(), first: self.first(), rest, chunk_len, next })
-    }
-}
-
-impl Fragments<'_> {
-    /// How many there are.
-    #[must_use]
-    pub fn total(&self) -> u16 {
-        self.next.total
-    }
-
-    /// Seals the next one into the beginning of `buffer`; `None` after the last. The caller never
-    /// uses the same `iv` twice with one key: each fragment has its own.
-    ///
-    /// # Errors
-    /// [`NoRoom`]; the same fragment is then still the next one.
-    pub fn seal_next<'b, A: Aead>(
-        &mut self,
-        buffer: &'b mut [u8],
+    /// [`NoRoom`] if `max_len` is less than [`OVERHEAD`] and a byte, if it would need more than
+    /// [`MAX_FRAGMENTS`], or if the buffer that it was written to is too short for all.
+    pub fn seal_fragments<A: Aead>(
+        self,
+        max_len: usize,
         key: &A,
         salt: &Salt,
         iv: u64,
-    ) -> Result<Option<&'b mut [u8]>, NoRoom> {
-        let Position { number, total } = self.next;
-        if number > total {
-            return Ok(None);
+    ) -> Result<&'b mut [u8], NoRoom> {
+        let chunk_len = max_len.checked_sub(OVERHEAD).filter(|len| *len > 0).ok_or(NoRoom)?;
+        let (header, first, len) = (*self.header(), self.first(), self.payloads().len());
+        let total = u16::try_from(len.div_ceil(chunk_len).max(1)).map_err(|_| NoRoom)?;
+        if total > MAX_FRAGMENTS {
+            return Err(NoRoom);
         }
-        let (chunk, rest) = self.rest.split_at_checked(self.chunk_len).unwrap_or((self.rest, &[]));
-        let mut writer = Writer::new(buffer);
-        self.header.write(&mut writer, PayloadType::SKF)?;
-        let first = if number == 1 { self.first } else { PayloadType::NONE };
-        writer.put(&[first.0, 0, 0, 0])?;
-        writer.put_u16(number)?;
-        writer.put_u16(total)?;
-        writer.put(&[0; IV_LEN])?;
-        writer.put(chunk)?;
-        writer.put(&[0; PAD_LENGTH_LEN + ICV_LEN])?;
-        let (buffer, len) = writer.into_parts();
-        let fragment = sk::seal(buffer.get_mut(..len).ok_or(NoRoom)?, AAD_LEN, key, salt, iv)?;
-        (self.rest, self.next.number) = (rest, number.saturating_add(1));
-        Ok(Some(fragment))
+        let buffer = self.into_buffer();
+        let mut sealed_len = 0;
+        // The last one first: what is moved towards the end never reaches what is still to be moved.
+        for before in (0..total).rev() {
+            let (from, at) = (usize::from(before) * chunk_len, usize::from(before) * max_len);
+            let chunk = chunk_len.min(len - from);
+            let end = at + OVERHEAD + chunk;
+            sealed_len = sealed_len.max(end);
+            let room = buffer.get_mut(..end).ok_or(NoRoom)?;
+            room.copy_within(PAYLOADS_AT + from..PAYLOADS_AT + from + chunk, at + AAD_LEN + IV_LEN);
+            let fragment = room.get_mut(at..).ok_or(NoRoom)?;
+            let mut writer = Writer::new(fragment);
+            header.write(&mut writer, PayloadType::SKF)?;
+            let first = if before == 0 { first } else { PayloadType::NONE };
+            writer.put(&[first.0, 0, 0, 0])?;
+            writer.put_u16(before + 1)?;
+            writer.put_u16(total)?;
+            writer.put(&[0; IV_LEN])?;
+            writer.reserve(chunk)?;
+            writer.put(&[0; PAD_LENGTH_LEN + ICV_LEN])?;
+            let iv = iv.checked_add(before.into()).ok_or(NoRoom)?;
+            sk::seal(fragment, AAD_LEN, key, salt, iv)?;
+        }
+        buffer.get_mut(..sealed_len).ok_or(NoRoom)
     }
 }

@@ -176,17 +176,14 @@ proptest! {
     ) {
         let (key, salt) = key();
         let data = std::vec![9; len];
-        let mut buffer = std::vec![0; 2000];
+        let mut buffer = std::vec![0; 4000];
         let unsealed = Unsealed::write(&mut buffer, &HEADER, |writer| writer.vendor(&data)).unwrap();
-        let mut fragments = unsealed.fragments(max_len).unwrap();
-        let total = usize::from(fragments.total());
-        let mut datagrams = Vec::new();
-        for iv in 0..fragments.total().into() {
-            let mut buffer = std::vec![0; max_len];
-            let datagram = fragments.seal_next(&mut buffer, &key, &salt, iv).unwrap().unwrap();
-            datagrams.push(datagram.to_vec());
-        }
-        prop_assert_eq!(fragments.seal_next(&mut [], &key, &salt, 99), Ok(None));
+        let sealed = unsealed.seal_fragments(max_len, &key, &salt, 9).unwrap();
+        let mut datagrams: Vec<Vec<u8>> = sealed.chunks(max_len).map(<[u8]>::to_vec).collect();
+        let total = datagrams.len();
+        let mut ivs: Vec<&[u8]> = datagrams.iter().map(|bytes| &bytes[36..44]).collect();
+        ivs.dedup();
+        prop_assert_eq!(ivs.len(), total, "an IV twice");
         datagrams.sort_by_key(|bytes| {
             bytes.iter().fold(shuffle, |hash, byte| (hash ^ u64::from(*byte)).rotate_left(9))
         });
@@ -370,11 +367,11 @@ fn selectors_that_break_a_rule_are_refused() {
 /// The fragments of a message, sealed and opened again.
 fn with_fragments(len: usize, max_len: usize, mut each: impl FnMut(&Fragment<'_>)) {
     let (key, salt) = key();
-    let (mut buffer, mut datagram) = (std::vec![0; 4000], std::vec![0; 4000]);
+    let mut buffer = std::vec![0; 4000];
     let data = std::vec![9; len];
     let unsealed = Unsealed::write(&mut buffer, &HEADER, |writer| writer.vendor(&data)).unwrap();
-    let mut fragments = unsealed.fragments(max_len).unwrap();
-    while let Some(bytes) = fragments.seal_next(&mut datagram, &key, &salt, 1).unwrap() {
+    let sealed = unsealed.seal_fragments(max_len, &key, &salt, 1).unwrap();
+    for bytes in sealed.chunks_mut(max_len) {
         match Sealed::parse(bytes).unwrap().open(&key, &salt).unwrap() {
             Opened::Fragment(fragment) => each(&fragment),
             Opened::Message(message) => panic!("{message:?}"),
@@ -427,11 +424,19 @@ fn what_does_not_fit_the_storage_is_forgotten() {
 
 #[test]
 fn no_more_fragments_than_are_put_together() {
-    let mut buffer = [0; 1000];
-    let unsealed = Unsealed::write(&mut buffer, &HEADER, |writer| writer.vendor(&[0; 60])).unwrap();
-    assert!(unsealed.fragments(skf::OVERHEAD).is_err());
-    assert!(unsealed.fragments(skf::OVERHEAD + 1).is_err(), "64 of them");
-    assert_eq!(unsealed.fragments(skf::OVERHEAD + 2).unwrap().total(), skf::MAX_FRAGMENTS);
+    let (key, salt) = key();
+    let fragments = |room: usize, max_len: usize| {
+        let mut buffer = std::vec![0; room];
+        let unsealed = Unsealed::write(&mut buffer, &HEADER, |writer| writer.vendor(&[0; 60]));
+        let sealed = unsealed.unwrap().seal_fragments(max_len, &key, &salt, 1)?;
+        Ok(sealed.chunks(max_len).len())
+    };
+    assert_eq!(fragments(4000, skf::OVERHEAD), Err(NoRoom));
+    assert_eq!(fragments(8000, skf::OVERHEAD + 1), Err(NoRoom), "64 of them");
+    assert_eq!(fragments(4000, skf::OVERHEAD + 2), Ok(skf::MAX_FRAGMENTS.into()));
+    let all = 32 * (skf::OVERHEAD + 2);
+    assert_eq!(fragments(all, skf::OVERHEAD + 2), Ok(skf::MAX_FRAGMENTS.into()));
+    assert_eq!(fragments(all - 1, skf::OVERHEAD + 2), Err(NoRoom), "the buffer is too short");
 }
 
 #[test]

@@ -86,12 +86,19 @@ impl Pad for Directory<'_> {
         self.interface.peers.iter().any(has_ppk)
     }
 
+    /// Whoever calls from the address of a peer is taken for that one. From elsewhere it may be
+    /// anyone: if there are peers that have to use UDP, all have to, rather than those not.
     fn pretends_nat(&self, from: IpAddr) -> bool {
-        (0..).map(PeerId).zip(&self.interface.peers).any(|(id, _)| {
-            self.get(id).is_some_and(|(peer, _, call)| {
-                call.encap(peer) == ike::Encap::Udp && call.address == Some(from)
-            })
-        })
+        let (mut at_this_address, mut any) = (None, false);
+        for (id, _) in (0..).map(PeerId).zip(&self.interface.peers) {
+            let Some((peer, _, call)) = self.get(id) else { continue };
+            let udp = call.encap(peer) == ike::Encap::Udp;
+            any |= udp;
+            if call.address == Some(from) {
+                at_this_address = Some(udp || at_this_address == Some(true));
+            }
+        }
+        at_this_address.unwrap_or(any)
     }
 }
 
@@ -125,4 +132,41 @@ pub(super) fn lease(peer: &Peer) -> Vec<IpAddr> {
         peer.allowed_ips.iter().find(host).map(|prefix| prefix.address().into())
     };
     [hosts(true), hosts(false)].into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether somebody at 192.0.2.1, and at an address that is nobody's, is to believe in a NAT.
+    /// The first peer is called at 192.0.2.1.
+    fn pretends(encaps: [&str; 2]) -> [bool; 2] {
+        let keys = [
+            "PUAXw+hDiVqStwqnTRt+vJyYLM8uxJaMwM1V8Sr0Zgw=",
+            "/FHNjmIYoaONpH7QAjDwWAgW7RO6MwOsXeuRFUiQgCU=",
+        ];
+        let mut text = "config interface 'vpn0'\n\toption proto 'simplevpn'\n\toption private_key \
+                        'nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A='\n"
+            .to_owned();
+        for (number, (key, encap)) in keys.iter().zip(encaps).enumerate() {
+            text += &format!(
+                "config simplevpn_vpn0\n\toption public_key '{key}'\n\toption encap '{encap}'\n\
+                 \tlist allowed_ips '10.{number}.0.0/16'\n"
+            );
+        }
+        let interface = crate::config::parse("f", &text).unwrap().interfaces.remove(0);
+        let new = |peer| Call::new(&interface, peer);
+        let mut calls: Vec<Call> = interface.peers.iter().map(new).collect();
+        let known: IpAddr = "192.0.2.1".parse().unwrap();
+        calls[0].aim(known);
+        let directory = Directory { interface: &interface, private_key: None, calls: &calls };
+        [known, "192.0.2.9".parse().unwrap()].map(|from| directory.pretends_nat(from))
+    }
+
+    #[test]
+    fn a_nat_is_pretended_to_whoever_may_be_a_peer_that_has_to_use_udp() {
+        assert_eq!(pretends(["auto", "esp"]), [false, false]);
+        assert_eq!(pretends(["auto", "udp"]), [false, true], "the first is known by its address");
+        assert_eq!(pretends(["udp", "auto"]), [true, true], "it may call from elsewhere");
+    }
 }

@@ -270,6 +270,14 @@ impl Engine {
         format!("{}: new keys for {connections} of {count} peers\n", self.interface.name)
     }
 
+    /// Whether packets for a peer are to go to where one came from. With manual keys there is nobody
+    /// else to tell where the peer is.
+    pub(super) fn follows(&self, id: PeerId, path: &Path) -> bool {
+        let negotiated = self.interface.peers.get(id.index()).and_then(directory::keys).is_some();
+        let status = self.ike.as_ref().and_then(|ike| ike.status(id));
+        !negotiated || status.is_some_and(|status| status.follows(path))
+    }
+
     /// Follows what has happened.
     fn ike_event(&mut self, event: &IkeEvent, now: Instant) {
         match event {
