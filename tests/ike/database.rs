@@ -141,6 +141,10 @@ impl SaDatabase for Database {
         self.tunnel.opener.peer(peer)?.traffic().last
     }
 
+    fn heard_on(&self, peer: PeerId) -> Option<Path> {
+        self.tunnel.opener.peer(peer)?.path().copied()
+    }
+
     fn has_received(&self, spi: u32) -> bool {
         self.tunnel.opener.sa(spi).is_some_and(|sa| sa.window.top() > 0)
     }

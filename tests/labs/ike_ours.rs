@@ -156,9 +156,8 @@ fn whoever_sends_packets_on_gets_none_of_the_answers() {
         "table ip attack { chain post { type filter hook postrouting priority 300; \
          ip daddr 192.0.2.2 udp dport 4500 ip saddr set 192.0.2.99; }; }\n",
     );
-    sites.client.assert_uses(&sites.server, "10.2.0.2");
+    assert_eq!(sites.client.ping_sized(ip("10.2.0.2"), 56, 5).right, 5);
     assert!(!b.show().contains("192.0.2.99"), "{}", b.show());
-    sites.server.assert_uses(&sites.client, "10.1.0.2");
     let diverted = wire.finish().count(|frame| frame.is_protected());
     assert_eq!(diverted, 0, "{}", b.show());
     sites.a.run("nft delete table ip attack");

@@ -175,6 +175,8 @@ fn our_long_messages_go_in_fragments() {
     for caller in Caller::BOTH {
         let (_lab, sites) = sites();
         let many: Vec<_> = (0..31).map(|n| format!("fd02:0:0:{n}::/64")).collect();
+        // strongSwan wants an address of its own in each.
+        (1..31).for_each(|n| drop(sites.b.run(&format!("ip addr add fd02:0:0:{n}::1/64 dev lan"))));
         let mut story = Story::keys(caller, &sites).theirs(|c| {
             c.option("local_addrs", "fd00::2")
                 .option("remote_addrs", "fd00::1")

@@ -136,30 +136,17 @@ impl<'a> Ike<'a> {
         datagram: &mut [u8],
     ) {
         let Ok(header) = Header::parse(datagram) else { return };
-        self.handle_message(now, cx, path, &header, datagram);
-        if header.exchange != ExchangeType::INFORMATIONAL {
-            erase_stack();
-        }
-    }
-
-    fn handle_message(
-        &mut self,
-        now: Instant,
-        cx: &mut Context<'_>,
-        path: &IkePath,
-        header: &Header,
-        datagram: &mut [u8],
-    ) {
         if header.exchange == ExchangeType::IKE_SA_INIT && !header.response {
-            return self.handle_stranger(now, cx, path, header, datagram);
+            return self.handle_stranger(now, cx, path, &header, datagram);
         }
-        let Some(at) = self.table.find(header) else { return };
-        if !self.table.get(at).is_some_and(|sa| exchange::expects(sa, header)) {
+        let Some(at) = self.table.find(&header) else { return };
+        if !self.table.get(at).is_some_and(|sa| exchange::expects(sa, &header)) {
             return;
         }
         if header.exchange == ExchangeType::IKE_SA_INIT {
             self.table
                 .with(at, now, cx, &mut |sa, env| init::handle_response(sa, env, path, datagram));
+            erase_stack();
         } else {
             self.handle_protected(at, now, cx, path, datagram);
         }
@@ -211,6 +198,7 @@ impl<'a> Ike<'a> {
         self.table.with(at, now, cx, &mut |sa, env| {
             exchange::handle_message(sa, env, path, &header, message.as_ref().map_err(|why| *why))
         });
+        erase_stack();
         if self.reassembling.is_some_and(|(complete, _)| complete == header) {
             self.reassembly.clear();
             self.reassembling = None;
@@ -243,7 +231,9 @@ impl<'a> Ike<'a> {
         if !self.admits(now, path, header, &request) {
             return;
         }
-        let refused = match self.table.begin_answer(now, cx, &request) {
+        let answered = self.table.begin_answer(now, cx, &request);
+        erase_stack();
+        let refused = match answered {
             Ok(()) | Err(Refusal::Silence) => return,
             Err(refused) => refused,
         };

@@ -7,8 +7,9 @@
 
 use zeroize::Zeroize;
 
-/// How much is overwritten, in words: more than an exchange needs, as a test has seen.
-const WORDS: usize = 4096;
+/// How much is overwritten, in words: as much as the deepest exchange needs, which is the one that puts
+/// an IKE SA in the place of another.
+const WORDS: usize = 6144;
 
 /// Overwrites what callees of the caller have left on the stack.
 #[inline(never)]

@@ -39,6 +39,9 @@ pub trait SaDatabase {
     /// When the last authentic packet of this peer came, if ever.
     fn last_inbound(&self, peer: PeerId) -> Option<Instant>;
 
+    /// On which path the newest authentic packet of this peer came, if one did.
+    fn heard_on(&self, peer: PeerId) -> Option<Path>;
+
     /// Whether an authentic packet with this SPI of ours has come.
     fn has_received(&self, spi: u32) -> bool;
 }

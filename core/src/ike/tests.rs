@@ -569,3 +569,22 @@ fn an_address_that_was_proved_unseen_ends_the_ike_sa() {
     assert!(pair.bob.events.contains(&down), "{:?}", pair.bob.events);
     assert_eq!(pair.bob.sad.path, before);
 }
+
+#[test]
+fn a_request_finds_a_peer_whose_nat_has_changed_its_mind() {
+    let mut pair = Pair::keys();
+    pair.nat = Some("203.0.113.9".parse().unwrap());
+    pair.connect();
+    // Packets tell at once; Alice, who hears answers to hers, tells nothing yet.
+    pair.nat_port_offset = 7;
+    let to = |port: u16| std::net::SocketAddr::new(pair.nat.unwrap(), port);
+    let (local, before, after) = ("198.51.100.1:4500".parse().unwrap(), to(4500), to(4507));
+    pair.bob.sad.heard = Some(crate::Path::Udp { local, remote: after });
+    let (now, spi) = (pair.now, pair.bob.sad.outbound.as_ref().unwrap().spi);
+    pair.bob.call(|ike, cx| ike.rekey_child(now, cx, PEER));
+    let bob = pair.bob.address;
+    pair.advance_with(SECOND * 3, |_, datagram| datagram.to.ip() == bob || datagram.to == after);
+    assert_ne!(pair.bob.sad.outbound.as_ref().unwrap().spi, spi);
+    // IKE itself has not moved.
+    assert_eq!(pair.bob.status().path.remote, before);
+}

@@ -157,6 +157,11 @@ impl Window {
         self.waiting = Some((1, now.saturating_add(FIRST_PAUSE)));
     }
 
+    /// How often our request was sent that wants an answer.
+    pub(crate) fn sendings(&self) -> u8 {
+        self.waiting.map_or(0, |(sent, _)| sent)
+    }
+
     /// Whether this is the id of the request that we wait for an answer to.
     pub(crate) fn awaits(&self, id: u32) -> bool {
         self.waiting.is_some() && id == self.next

@@ -150,6 +150,7 @@ pub struct Sad {
     pub outbound: Option<Installed>,
     pub path: Option<Path>,
     pub last_inbound: Option<Instant>,
+    pub heard: Option<Path>,
     pub used: Vec<u32>,
     pub full: bool,
 }
@@ -188,6 +189,10 @@ impl SaDatabase for Sad {
 
     fn last_inbound(&self, _: PeerId) -> Option<Instant> {
         self.last_inbound
+    }
+
+    fn heard_on(&self, _: PeerId) -> Option<Path> {
+        self.heard
     }
 
     fn has_received(&self, spi: u32) -> bool {

@@ -119,6 +119,10 @@ impl SaDatabase for NoPackets {
         None
     }
 
+    fn heard_on(&self, _: PeerId) -> Option<Path> {
+        None
+    }
+
     fn has_received(&self, _: u32) -> bool {
         false
     }

@@ -29,6 +29,7 @@ use super::window::{Arrival, GiveUp};
 use super::wire::notify::Notify;
 use super::wire::numbers::{ExchangeType, PayloadType};
 use super::wire::{Header, Malformed, Message, NoRoom};
+use crate::path::Path;
 
 /// What our request on the way is for, with what its answer needs.
 #[allow(clippy::large_enum_variant)] // there is no heap, and IkeSa has room for the largest
@@ -206,9 +207,26 @@ fn handle_response(
     }
 }
 
+/// Where our request goes that was not answered yet: every other time to where the peer's packets
+/// come from by now, if there is a NAT in front of it (RFC 7296 §2.23).
+///
+/// With MOBIKE, only the peer itself moves IKE (RFC 4555 §3.8), and as long as packets reach it, it
+/// need not have noticed that the NAT has changed its mind. Nothing moves here either: one message
+/// that nobody answers is tried where somebody may.
+fn retransmission_path(sa: &IkeSa, env: &Env<'_>) -> IkePath {
+    let path = sa.link.path;
+    let elsewhere = sa.state == State::Established && !sa.link.window.sendings().is_multiple_of(2);
+    let peer = sa.peer.filter(|_| elsewhere && path.natt);
+    let heard = peer.and_then(|peer| env.sad.heard_on(peer));
+    match heard.filter(|heard| sa.status().follows(heard)) {
+        Some(Path::Udp { remote, .. }) => IkePath { remote, ..path },
+        _ => path,
+    }
+}
+
 /// Does what is due.
 pub(crate) fn handle_timeout(sa: &mut IkeSa, env: &mut Env<'_>) -> Outcome {
-    let path = sa.link.path;
+    let path = retransmission_path(sa, env);
     if sa.link.window.retransmit(env.now, path) == Err(GiveUp) {
         return Outcome::Gone(sa.rumour.unwrap_or(Reason::NoAnswer));
     }

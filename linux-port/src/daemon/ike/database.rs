@@ -91,6 +91,10 @@ impl SaDatabase for Database<'_> {
         self.peers.tunnel.opener.peer(id)?.traffic().last
     }
 
+    fn heard_on(&self, id: PeerId) -> Option<Path> {
+        self.peers.tunnel.opener.peer(id)?.path().copied()
+    }
+
     fn has_received(&self, spi: u32) -> bool {
         self.peers.tunnel.opener.sa(spi).is_some_and(|sa| sa.window.top() > 0)
     }
