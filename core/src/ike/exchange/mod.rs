@@ -215,7 +215,7 @@ fn handle_response(
 /// that nobody answers is tried where somebody may.
 fn retransmission_path(sa: &IkeSa, env: &Env<'_>) -> IkePath {
     let path = sa.link.path;
-    let elsewhere = sa.state == State::Established && !sa.link.window.sendings().is_multiple_of(2);
+    let elsewhere = sa.is_established() && !sa.link.window.sendings().is_multiple_of(2);
     let peer = sa.peer.filter(|_| elsewhere && path.natt);
     let heard = peer.and_then(|peer| env.sad.heard_on(peer));
     match heard.filter(|heard| sa.status().follows(heard)) {
