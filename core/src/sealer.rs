@@ -4,12 +4,14 @@
 //! destination, our own selectors by inner source, un-offset, PMTU, ESP. It never waits for the
 //! inbound half and shares nothing with it.
 
+use core::num::NonZeroU32;
 use core::time::Duration;
 
 use heapless::Deque;
 use managed::ManagedSlice;
 use smoltcp::wire::IpCidr;
 
+use crate::ahead::Fetch;
 use crate::checksum::Checksum;
 use crate::counters::{Discard, Discards, Traffic};
 use crate::crypto::Aead;
@@ -33,20 +35,24 @@ const EVENTS: usize = 16;
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// An outbound peer, in a slot that the caller lends.
+///
+/// On a hub it comes from memory with nearly every packet, so what each packet needs lies together
+/// and in front.
+#[repr(C)]
 pub struct OutboundPeer<A> {
     sa: Option<OutboundSa<A>>,
     path: Option<Path>,
-    path_mtu: u16,
-    offset: Offset,
-    local: Selectors,
     traffic: Traffic,
-    /// Silence after which a keepalive is sent.
-    keepalive: Option<Duration>,
     silent_since: Option<Instant>,
-    /// Whether it is to be told at once where we are.
-    greet: bool,
     /// Numbers left below which the SA's end is announced, once.
     announce_below: u64,
+    offset: Offset,
+    path_mtu: u16,
+    /// Whether it is to be told at once where we are.
+    greet: bool,
+    local: Selectors,
+    /// Milliseconds of silence after which a keepalive is sent.
+    keepalive: Option<NonZeroU32>,
     /// When an SA was last asked for.
     asked: Option<Instant>,
 }
@@ -61,14 +67,14 @@ impl<A> OutboundPeer<A> {
         OutboundPeer {
             sa: None,
             path: None,
-            path_mtu: 1500,
-            offset,
-            local,
             traffic: Traffic::default(),
-            keepalive: None,
             silent_since: None,
-            greet: false,
             announce_below: 0,
+            offset,
+            path_mtu: 1500,
+            greet: false,
+            local,
+            keepalive: None,
             asked: None,
         }
     }
@@ -114,7 +120,7 @@ impl<A> OutboundPeer<A> {
         if self.greet {
             return Some(Instant::ZERO);
         }
-        let interval = self.keepalive?;
+        let interval = Duration::from_millis(self.keepalive?.get().into());
         Some(self.silent_since.map_or(Instant::ZERO, |since| since.saturating_add(interval)))
     }
 
@@ -201,6 +207,12 @@ impl<'a, A: Aead> Sealer<'a, A> {
         }
     }
 
+    /// How many peers there is room for.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.peers.len()
+    }
+
     /// Seals the IP packet that the host routed into the tunnel.
     ///
     /// `packet` has [`HEADROOM`](crate::HEADROOM) and [`TAILROOM`](crate::TAILROOM). Its transport
@@ -249,6 +261,28 @@ impl<'a, A: Aead> Sealer<'a, A> {
         peer.sent(now, id, &mut self.events);
         let transmit = Transmit { path, traffic_class, len: packet.len(), oversize };
         Ok(Sealed::Transmit(id, transmit))
+    }
+
+    /// Look-ahead, the first step: begins to fetch the policy for an IP packet of the host.
+    pub fn fetch_policy(&self, packet: &[u8], fetch: &impl Fetch<A>) {
+        if let Ok(inner) = Inner::parse(packet) {
+            self.spd.fetch(inner.destination, fetch);
+        }
+    }
+
+    /// The second: begins to fetch the peer that the policy names, which should be there by now.
+    pub fn fetch_peer(&self, packet: &[u8], fetch: &impl Fetch<A>) -> Option<PeerId> {
+        let inner = Inner::parse(packet).ok()?;
+        let id = self.spd.lookup(inner.destination)?;
+        fetch.value(self.peers.get(id.index())?);
+        Some(id)
+    }
+
+    /// The third: begins to fetch the key of that peer, which should be there by now.
+    pub fn fetch_key(&self, id: PeerId, fetch: &impl Fetch<A>) {
+        if let Some(sa) = self.peer(id).and_then(OutboundPeer::sa) {
+            fetch.key(&sa.key);
+        }
     }
 
     /// Seals a dummy packet (RFC 4303 §2.6) to `id` into `packet`, which is emptied first: a
@@ -320,10 +354,14 @@ impl<'a, A: Aead> Sealer<'a, A> {
         self.keepalives.due
     }
 
-    /// Sends the peer a keepalive after so much silence; `None`: never.
+    /// Sends the peer a keepalive after so much silence, to the millisecond, at least one and at
+    /// most 49 days; `None`: never.
     pub fn set_keepalive(&mut self, id: PeerId, interval: Option<Duration>) {
         if let Some(peer) = self.peer_mut(id) {
-            peer.keepalive = interval;
+            peer.keepalive = interval.map(|interval| {
+                let milliseconds = u32::try_from(interval.as_millis()).unwrap_or(u32::MAX);
+                NonZeroU32::new(milliseconds).unwrap_or(NonZeroU32::MIN)
+            });
         }
         self.reconsider_keepalives();
     }
