@@ -69,7 +69,7 @@ impl DataPath {
         match self.tun.read(&mut room) {
             Ok(Some((len, offload))) => {
                 self.waiting.push(room, len, offload);
-                return Ok(true);
+                Ok(true)
             }
             other => {
                 self.waiting.give_back(room);
