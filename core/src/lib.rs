@@ -26,6 +26,7 @@
 //! | [`crypto`] | the AEADs: ChaCha20-Poly1305, AES-GCM; what IKE needs beside them |
 //! | [`path`] | where it travels: raw ESP or UDP |
 //! | [`outer`] | the outer headers, for those who have no IP stack to build them |
+//! | [`ahead`] | what the packets behind it will need is fetched meanwhile |
 //! | [`wire`] | views over bytes: ESP, port 4500, IP |
 //! | [`opener`] | **inbound half**: from the wire to the host |
 //! | [`coalesce`] | GRO: opened packets of one flow become one super-packet for the host |
@@ -132,6 +133,7 @@ extern crate std;
 #[cfg(test)]
 extern crate self as simplevpn_core;
 
+pub mod ahead;
 pub mod checksum;
 pub mod coalesce;
 pub mod counters;

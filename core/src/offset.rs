@@ -38,7 +38,8 @@ const ICMP_ERROR_HEADER: usize = 8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Offset {
     v4: u32,
-    v6: u128,
+    /// As bytes, which want no alignment: two of these lie with every peer.
+    v6: [u8; 16],
 }
 
 /// The end of a packet whose address is meant.
@@ -61,7 +62,11 @@ impl Offset {
     /// What the host sees less what is real, modulo 2^32 and 2^128: an offset of 0.0.1.0 is `0x100`.
     #[must_use]
     pub const fn new(v4: u32, v6: u128) -> Offset {
-        Offset { v4, v6 }
+        Offset { v4, v6: v6.to_ne_bytes() }
+    }
+
+    fn v6(&self) -> u128 {
+        u128::from_ne_bytes(self.v6)
     }
 
     /// Whether addresses of this version are the same in both spaces.
@@ -69,7 +74,7 @@ impl Offset {
     pub fn is_zero(&self, version: IpVersion) -> bool {
         match version {
             IpVersion::Ipv4 => self.v4 == 0,
-            IpVersion::Ipv6 => self.v6 == 0,
+            IpVersion::Ipv6 => self.v6() == 0,
         }
     }
 
@@ -84,7 +89,7 @@ impl Offset {
     pub fn to_host(&self, address: IpAddr) -> IpAddr {
         match address {
             IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits().wrapping_add(self.v4)).into(),
-            IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits().wrapping_add(self.v6)).into(),
+            IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits().wrapping_add(self.v6())).into(),
         }
     }
 
@@ -113,7 +118,7 @@ impl Offset {
     }
 
     fn negated(&self) -> Offset {
-        Offset { v4: self.v4.wrapping_neg(), v6: self.v6.wrapping_neg() }
+        Offset::new(self.v4.wrapping_neg(), self.v6().wrapping_neg())
     }
 
     /// Adds the offset to the packet's address at `end` and to a quoted packet's at the other end.
@@ -175,7 +180,7 @@ impl Offset {
             IpVersion::Ipv6 => {
                 let at = if end == End::Source { 8 } else { 24 };
                 let address = replace(packet, at, |old| {
-                    u128::from_be_bytes(old).wrapping_add(self.v6).to_be_bytes()
+                    u128::from_be_bytes(old).wrapping_add(self.v6()).to_be_bytes()
                 })?;
                 Some(Moved { address, header: address })
             }

@@ -10,6 +10,7 @@ use heapless::Deque;
 use managed::ManagedSlice;
 use smoltcp::wire::IpCidr;
 
+use crate::ahead::Fetch;
 use crate::checksum::Checksum;
 use crate::counters::{Discard, Discards, Traffic};
 use crate::crypto::Aead;
@@ -21,7 +22,7 @@ use crate::packet::PacketBuf;
 use crate::path::Path;
 use crate::sad::{InboundSa, Sad, SadError};
 use crate::selectors::Selectors;
-use crate::spd::{PeerId, Spd, SpdError};
+use crate::spd::{PeerId, Prefix, Spd, SpdError};
 use crate::time::Instant;
 use crate::trace::debug;
 use crate::wire::esp::{Header, NextHeader};
@@ -30,11 +31,17 @@ use crate::wire::esp::{Header, NextHeader};
 const EVENTS: usize = 16;
 
 /// An inbound peer, in a slot that the caller lends.
+///
+/// As with [`OutboundPeer`](crate::OutboundPeer), what each packet needs lies in front.
+#[repr(C)]
 pub struct InboundPeer {
-    offset: Offset,
-    local: Selectors,
     traffic: Traffic,
     path: Option<Path>,
+    /// The prefix that its last packet came from, in host space. No other peer has a part of it
+    /// ([`Spd::insert`]), so a packet from there needs no further look.
+    from: Option<Prefix>,
+    offset: Offset,
+    local: Selectors,
 }
 
 /// One slot of storage for an inbound peer; `None` is empty.
@@ -44,13 +51,13 @@ impl InboundPeer {
     /// A peer that was not heard yet.
     #[must_use]
     pub fn new(offset: Offset, local: Selectors) -> InboundPeer {
-        InboundPeer { offset, local, traffic: Traffic::default(), path: None }
+        InboundPeer { traffic: Traffic::default(), path: None, from: None, offset, local }
     }
 
     /// The same peer, with its counters, under another offset and other selectors.
     #[must_use]
     pub fn with_policy(self, offset: Offset, local: Selectors) -> InboundPeer {
-        InboundPeer { offset, local, ..self }
+        InboundPeer { from: None, offset, local, ..self }
     }
 
     /// Packets and bytes opened, and when the last one was authenticated.
@@ -141,6 +148,25 @@ impl<'a, A: Aead> Opener<'a, A> {
         Ok(id)
     }
 
+    /// Look-ahead, the first step: begins to fetch the SA that `packet`, which begins with its ESP
+    /// header, asks for.
+    pub fn fetch_sa(&self, packet: &[u8], fetch: &impl Fetch<A>) {
+        if let Some(header) = Header::parse(packet) {
+            self.sad.fetch(header.spi, fetch);
+        }
+    }
+
+    /// The second: begins to fetch what that SA leads to. It should be there by now.
+    pub fn fetch_state(&self, packet: &[u8], fetch: &impl Fetch<A>) {
+        let sa = Header::parse(packet).and_then(|header| self.sad.get(header.spi));
+        let Some(sa) = sa else { return };
+        fetch.key(&sa.key);
+        fetch.value(sa.window.edge());
+        if let Some(slot) = self.peers.get(sa.peer.index()) {
+            fetch.value(slot);
+        }
+    }
+
     /// The next thing to tell the control plane.
     pub fn poll_event(&mut self) -> Option<OpenerEvent> {
         self.events.pop_front()
@@ -158,7 +184,8 @@ impl<'a, A: Aead> Opener<'a, A> {
     /// # Errors
     /// [`SpdError::Full`] if there is no such slot.
     pub fn insert_peer(&mut self, id: PeerId, peer: InboundPeer) -> Result<(), SpdError> {
-        *self.peers.get_mut(id.index()).ok_or(SpdError::Full)? = Some(peer);
+        let slot = self.peers.get_mut(id.index()).ok_or(SpdError::Full)?;
+        *slot = Some(InboundPeer { from: None, ..peer });
         Ok(())
     }
 
@@ -177,7 +204,11 @@ impl<'a, A: Aead> Opener<'a, A> {
 
     /// Takes back [`insert_policy`](Self::insert_policy).
     pub fn remove_policy(&mut self, prefix: &IpCidr) -> Option<PeerId> {
-        self.spd.remove(prefix)
+        let id = self.spd.remove(prefix)?;
+        if let Some(peer) = self.peers.get_mut(id.index()).and_then(Option::as_mut) {
+            peer.from = None;
+        }
+        Some(id)
     }
 
     /// Accepts packets under this SA from now on.
@@ -243,11 +274,19 @@ fn parse_payload(next_header: NextHeader, packet: &mut PacketBuf<'_>) -> Result<
 /// use the same addresses in wire space.
 fn check_selectors(
     spd: &Spd<'_>,
-    peer: &InboundPeer,
+    peer: &mut InboundPeer,
     id: PeerId,
     source: IpAddr,
     destination: IpAddr,
 ) -> Result<(), Discard> {
-    let theirs = spd.lookup(peer.offset.to_host(source)) == Some(id);
-    if theirs && peer.local.contain(destination) { Ok(()) } else { Err(Discard::OutsideSelector) }
+    let source = peer.offset.to_host(source);
+    if !peer.from.is_some_and(|prefix| prefix.holds(source)) {
+        let (prefix, owner) = spd.find(source).ok_or(Discard::OutsideSelector)?;
+        if owner != id {
+            return Err(Discard::OutsideSelector);
+        }
+        // A /0 leaves to other peers what is theirs.
+        peer.from = (!prefix.is_everything()).then_some(prefix);
+    }
+    if peer.local.contain(destination) { Ok(()) } else { Err(Discard::OutsideSelector) }
 }

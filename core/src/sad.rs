@@ -6,6 +6,7 @@
 
 use managed::ManagedSlice;
 
+use crate::ahead::Fetch;
 use crate::crypto::{Aead, Salt};
 use crate::esp::{OutboundSequence, ReplayWindow};
 use crate::spd::PeerId;
@@ -115,6 +116,13 @@ impl<'a, A: Aead> Sad<'a, A> {
     /// The SA with this SPI, to be used.
     pub fn get_mut(&mut self, spi: u32) -> Option<&mut InboundSa<'a, A>> {
         self.find(spi).and_then(|at| self.slots.get_mut(at)).and_then(Option::as_mut)
+    }
+
+    /// Begins to fetch the slot that an SPI names.
+    pub(crate) fn fetch(&self, spi: u32, fetch: &impl Fetch<A>) {
+        if let Some(slot) = self.slots.get(self.named_slot(spi)) {
+            fetch.value(slot);
+        }
     }
 
     /// Adds an SA.

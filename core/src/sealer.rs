@@ -4,12 +4,14 @@
 //! destination, our own selectors by inner source, un-offset, PMTU, ESP. It never waits for the
 //! inbound half and shares nothing with it.
 
+use core::num::NonZeroU32;
 use core::time::Duration;
 
 use heapless::Deque;
 use managed::ManagedSlice;
 use smoltcp::wire::IpCidr;
 
+use crate::ahead::Fetch;
 use crate::checksum::Checksum;
 use crate::counters::{Discard, Discards, Traffic};
 use crate::crypto::Aead;
@@ -29,26 +31,29 @@ use crate::wire::esp::NextHeader;
 
 /// How many events wait at most; a further one is told again later.
 const EVENTS: usize = 16;
-/// How often it is told that packets for a peer without an SA come.
-const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// An outbound peer, in a slot that the caller lends.
+///
+/// On a hub it comes from memory with nearly every packet, so what each packet needs lies together
+/// and in front.
+#[repr(C)]
 pub struct OutboundPeer<A> {
     sa: Option<OutboundSa<A>>,
     path: Option<Path>,
-    path_mtu: u16,
-    offset: Offset,
-    local: Selectors,
     traffic: Traffic,
-    /// Silence after which a keepalive is sent.
-    keepalive: Option<Duration>,
-    silent_since: Option<Instant>,
-    /// Whether it is to be told at once where we are.
-    greet: bool,
+    /// When something was last sent; zero: never.
+    silent_since: Instant,
     /// Numbers left below which the SA's end is announced, once.
     announce_below: u64,
-    /// When an SA was last asked for.
-    asked: Option<Instant>,
+    offset: Offset,
+    path_mtu: u16,
+    /// Whether it is to be told at once where we are.
+    greet: bool,
+    local: Selectors,
+    /// Milliseconds of silence after which a keepalive is sent.
+    keepalive: Option<NonZeroU32>,
+    /// In which second an SA was last asked for, counted from one.
+    asked: Option<NonZeroU32>,
 }
 
 /// One slot of storage for an outbound peer; `None` is empty.
@@ -61,14 +66,14 @@ impl<A> OutboundPeer<A> {
         OutboundPeer {
             sa: None,
             path: None,
-            path_mtu: 1500,
-            offset,
-            local,
             traffic: Traffic::default(),
-            keepalive: None,
-            silent_since: None,
-            greet: false,
+            silent_since: Instant::ZERO,
             announce_below: 0,
+            offset,
+            path_mtu: 1500,
+            greet: false,
+            local,
+            keepalive: None,
             asked: None,
         }
     }
@@ -88,8 +93,7 @@ impl<A> OutboundPeer<A> {
     /// Books a packet sent, and tells once that few sequence numbers are left.
     fn sent(&mut self, now: Instant, id: PeerId, events: &mut Deque<SealerEvent, EVENTS>) {
         self.traffic.last = Some(now);
-        self.silent_since = Some(now);
-        self.greet = false;
+        self.speaks(now);
         let left = self.sa.as_ref().map_or(0, |sa| sa.sequence.remaining());
         // Without room for the event it is told with the next packet.
         if left < self.announce_below && events.push_back(SealerEvent::Exhausting(id)).is_ok() {
@@ -99,11 +103,17 @@ impl<A> OutboundPeer<A> {
 
     /// Books a packet dropped for want of an SA, and asks for one.
     fn lacks_sa(&mut self, now: Instant, id: PeerId, events: &mut Deque<SealerEvent, EVENTS>) {
-        if self.asked.is_none_or(|asked| now.saturating_since(asked) >= ASK_EVERY)
-            && events.push_back(SealerEvent::Wanted(id)).is_ok()
-        {
-            self.asked = Some(now);
+        let second = now.saturating_since(Instant::ZERO).as_secs() as u32;
+        let second = NonZeroU32::MIN.saturating_add(second);
+        if self.asked != Some(second) && events.push_back(SealerEvent::Wanted(id)).is_ok() {
+            self.asked = Some(second);
         }
+    }
+
+    /// We say something to it, or would have.
+    fn speaks(&mut self, now: Instant) {
+        self.silent_since = now.max(Instant::from_millis(1));
+        self.greet = false;
     }
 
     /// When its next keepalive is due, if it can be sent one.
@@ -114,8 +124,11 @@ impl<A> OutboundPeer<A> {
         if self.greet {
             return Some(Instant::ZERO);
         }
-        let interval = self.keepalive?;
-        Some(self.silent_since.map_or(Instant::ZERO, |since| since.saturating_add(interval)))
+        let interval = Duration::from_millis(self.keepalive?.get().into());
+        if self.silent_since == Instant::ZERO {
+            return Some(Instant::ZERO);
+        }
+        Some(self.silent_since.saturating_add(interval))
     }
 
     /// The largest outer packet that reaches it, in bytes.
@@ -201,6 +214,12 @@ impl<'a, A: Aead> Sealer<'a, A> {
         }
     }
 
+    /// How many peers there is room for.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.peers.len()
+    }
+
     /// Seals the IP packet that the host routed into the tunnel.
     ///
     /// `packet` has [`HEADROOM`](crate::HEADROOM) and [`TAILROOM`](crate::TAILROOM). Its transport
@@ -251,6 +270,28 @@ impl<'a, A: Aead> Sealer<'a, A> {
         Ok(Sealed::Transmit(id, transmit))
     }
 
+    /// Look-ahead, the first step: begins to fetch the policy for an IP packet of the host.
+    pub fn fetch_policy(&self, packet: &[u8], fetch: &impl Fetch<A>) {
+        if let Ok(inner) = Inner::parse(packet) {
+            self.spd.fetch(inner.destination, fetch);
+        }
+    }
+
+    /// The second: begins to fetch the peer that the policy names, which should be there by now.
+    pub fn fetch_peer(&self, packet: &[u8], fetch: &impl Fetch<A>) -> Option<PeerId> {
+        let inner = Inner::parse(packet).ok()?;
+        let id = self.spd.lookup(inner.destination)?;
+        fetch.value(self.peers.get(id.index())?);
+        Some(id)
+    }
+
+    /// The third: begins to fetch the key of that peer, which should be there by now.
+    pub fn fetch_key(&self, id: PeerId, fetch: &impl Fetch<A>) {
+        if let Some(sa) = self.peer(id).and_then(OutboundPeer::sa) {
+            fetch.key(&sa.key);
+        }
+    }
+
     /// Seals a dummy packet (RFC 4303 §2.6) to `id` into `packet`, which is emptied first: a
     /// keepalive that also proves to the peer where we are.
     ///
@@ -275,11 +316,13 @@ impl<'a, A: Aead> Sealer<'a, A> {
         packet.truncate(0);
         let slot = self.peers.get_mut(id.index()).and_then(Option::as_mut);
         let peer = slot.ok_or(Discard::NoSa)?;
-        let sa = peer.sa.as_mut().ok_or(Discard::NoSa)?;
+        if peer.sa.is_none() {
+            return Err(Discard::NoSa);
+        }
         let path = peer.path.ok_or(Discard::NoEndpoint)?;
         // Also if it fails: no further attempt before the next interval.
-        peer.silent_since = Some(now);
-        peer.greet = false;
+        peer.speaks(now);
+        let sa = peer.sa.as_mut().ok_or(Discard::NoSa)?;
         esp::seal(sa, packet, NextHeader::Dummy)?;
         peer.sent(now, id, &mut self.events);
         Ok(Transmit { path, traffic_class: 0, len: packet.len(), oversize: false })
@@ -320,10 +363,14 @@ impl<'a, A: Aead> Sealer<'a, A> {
         self.keepalives.due
     }
 
-    /// Sends the peer a keepalive after so much silence; `None`: never.
+    /// Sends the peer a keepalive after so much silence, to the millisecond, at least one and at
+    /// most 49 days; `None`: never.
     pub fn set_keepalive(&mut self, id: PeerId, interval: Option<Duration>) {
         if let Some(peer) = self.peer_mut(id) {
-            peer.keepalive = interval;
+            peer.keepalive = interval.map(|interval| {
+                let milliseconds = u32::try_from(interval.as_millis()).unwrap_or(u32::MAX);
+                NonZeroU32::new(milliseconds).unwrap_or(NonZeroU32::MIN)
+            });
         }
         self.reconsider_keepalives();
     }

@@ -10,7 +10,7 @@ pub const MAX_SELECTORS: usize = 4;
 
 /// Up to [`MAX_SELECTORS`] prefixes; none at all means any address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Selectors(Vec<IpCidr, MAX_SELECTORS>);
+pub struct Selectors(Vec<IpCidr, MAX_SELECTORS, u8>);
 
 impl Selectors {
     /// Any address.

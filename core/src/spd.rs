@@ -11,6 +11,7 @@ use core::net::IpAddr;
 use managed::ManagedSlice;
 use smoltcp::wire::IpCidr;
 
+use crate::ahead::Fetch;
 use crate::table::{Full, Key, Table, mix};
 
 /// A peer, by its place in the lists that the caller lent.
@@ -73,6 +74,16 @@ impl Prefix {
         Prefix { words, len, v6: self.v6 }
     }
 
+    /// Whether it holds `address`.
+    pub(crate) fn holds(&self, address: IpAddr) -> bool {
+        self.v6 == address.is_ipv6() && Prefix::of(address, self.len) == *self
+    }
+
+    /// Whether it is a /0.
+    pub(crate) fn is_everything(&self) -> bool {
+        self.len == 0
+    }
+
     /// Whether `self` holds all of `other`.
     fn contains(&self, other: &Prefix) -> bool {
         self.len <= other.len && other.shortened(self.len) == *self
@@ -98,6 +109,9 @@ impl Key for Prefix {
         }
     }
 }
+
+/// For how many prefix lengths a look-up is prepared.
+const LENGTHS_AHEAD: usize = 2;
 
 /// One slot of storage for an [`Spd`]; `None` is empty.
 pub type SpdSlot = Option<(Prefix, PeerId)>;
@@ -174,8 +188,25 @@ impl<'a> Spd<'a> {
     /// The peer whose prefix holds `address` (host space); the longest prefix wins.
     #[must_use]
     pub fn lookup(&self, address: IpAddr) -> Option<PeerId> {
+        self.find(address).map(|(_, peer)| peer)
+    }
+
+    /// The same, and the prefix.
+    pub(crate) fn find(&self, address: IpAddr) -> Option<(Prefix, PeerId)> {
+        self.candidates(address).find_map(|prefix| Some((prefix, self.table.get(&prefix)?)))
+    }
+
+    /// Begins to fetch what a look-up of `address` reads first.
+    pub(crate) fn fetch<A>(&self, address: IpAddr, fetch: &impl Fetch<A>) {
+        // Most have one or two lengths; of more, the longest are the likely ones.
+        let slots = self.candidates(address).take(LENGTHS_AHEAD);
+        slots.filter_map(|prefix| self.table.home_slot(&prefix)).for_each(|slot| fetch.value(slot));
+    }
+
+    /// What an address can be looked up by, the longest first.
+    fn candidates(&self, address: IpAddr) -> impl Iterator<Item = Prefix> {
         let lengths = if address.is_ipv6() { self.v6 } else { self.v4 };
-        lengths.iter().find_map(|len| self.table.get(&Prefix::of(address, len)))
+        lengths.iter().map(move |len| Prefix::of(address, len))
     }
 
     fn lengths_mut(&mut self, v6: bool) -> &mut Lengths {

@@ -70,6 +70,11 @@ impl<'a, K: Key, V: Copy> Table<'a, K, V> {
         None
     }
 
+    /// Where the search for `key` begins.
+    pub(crate) fn home_slot(&self, key: &K) -> Option<&Option<(K, V)>> {
+        self.slots.get(self.home(key))
+    }
+
     pub(crate) fn get(&self, key: &K) -> Option<V> {
         self.find(key).and_then(|at| self.slot(at)).map(|&(_, value)| value)
     }

@@ -179,6 +179,13 @@ impl ReceiveBatch {
         }
     }
 
+    /// The bytes of a datagram as it came, for whoever looks ahead.
+    #[must_use]
+    pub fn peek(&self, index: usize) -> Option<&[u8]> {
+        let len = usize::try_from(self.headers.get(..self.received)?.get(index)?.msg_len).ok()?;
+        self.slots.get(index)?.get(HEADROOM..)?.get(..len)
+    }
+
     /// One datagram of the batch; `None` if it came without a sender or was longer than a slot.
     pub fn get(&mut self, index: usize) -> Option<Datagram<'_>> {
         let header = self.headers.get(..self.received)?.get(index)?;

@@ -21,6 +21,7 @@ pub(crate) mod netns;
 pub mod nft;
 pub mod outer_socket;
 mod pages;
+pub mod prefetch;
 pub mod privileges;
 mod program;
 pub mod resolver;

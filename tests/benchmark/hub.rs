@@ -1,129 +1,182 @@
 //! A hub with many peers: the time from its start until it is ready, what each peer takes of its
-//! memory, and what a packet of one of them costs.
+//! memory, and what a packet costs the whole daemon when all of them talk in random turn, beside a
+//! hub with one peer.
+//!
+//! Beside them is what a packet costs when one of the many talks: how far that is above a hub with
+//! one peer is what long tables cost, here and in the kernel; what is above that are the states of
+//! all peers coming from memory.
 
-use std::thread::sleep;
 use std::time::Duration;
 
-use simplevpn_tests::lab::sites::Sites;
-use simplevpn_tests::lab::{Lab, ip};
+use simplevpn_core::crypto::Cipher;
 
+use crate::hub::gateway::{Gateway, Talk, Way};
 use crate::program::End;
 use crate::results::Spread;
-use crate::subjects::hub as start;
+
+mod gateway;
+mod wire;
 
 const PEERS: u32 = 10_000;
+/// Rounds in which all peers talk before it is measured: until each was heard where it is, which
+/// is told for a few of each batch only.
+const WARM_UP: usize = 5;
+/// Packets of a round: a turn of every peer.
+const PACKETS: usize = PEERS as usize;
+const ENCAPS: [&str; 2] = ["udp", "esp"];
+const CIPHERS: [Cipher; 2] = [Cipher::Aes256Gcm16, Cipher::ChaCha20Poly1305];
+const WAYS: [(Way, &str); 2] = [(Way::Sealing, "sealing"), (Way::Opening, "opening")];
+const LENGTHS: [usize; 2] = [64, 1400];
 
 /// What was measured.
 pub(crate) struct Hub {
-    cases: Vec<Case>,
+    settings: Vec<Setting>,
 }
 
-/// A gateway with so many peers.
-struct Case {
-    peers: u32,
-    ready: Duration,
-    /// Resident before any packet, KiB.
-    rss: f64,
-    /// CPU-seconds at this gateway per GB of TCP that it seals.
-    cpu: Vec<f64>,
-    sites: Sites,
-    ends: Vec<End>,
-    _lab: Lab,
+/// A hub with one peer and one with many, that have one cipher and encapsulation.
+struct Setting {
+    encap: &'static str,
+    cipher: Cipher,
+    /// Until each was ready.
+    ready: [Duration; 2],
+    /// Resident in each before any packet, KiB.
+    rss: [f64; 2],
+    rows: Vec<Row>,
+}
+
+/// Packets of one length in one direction.
+struct Row {
+    way: &'static str,
+    len: usize,
+    /// Nanoseconds per packet in each round: one peer; one of many; many in random turn.
+    rounds: Vec<[f64; 3]>,
 }
 
 impl Hub {
-    /// One peer and many, in turns.
-    pub(crate) fn measure(rounds: usize, span: Duration) -> Result<Hub, String> {
-        let cases: Result<Vec<Case>, String> = [1, PEERS].into_iter().map(Case::new).collect();
-        let mut hub = Hub { cases: cases? };
-        for _ in 0..rounds {
-            for case in &mut hub.cases {
-                case.round(span)?;
+    /// All settings, one after the other.
+    pub(crate) fn measure(rounds: usize) -> Result<Hub, String> {
+        let mut settings = Vec::new();
+        for cipher in CIPHERS {
+            for encap in ENCAPS {
+                eprintln!("a hub: {encap}, {}", cipher.name());
+                let setting = Setting::measure(encap, cipher, rounds)?;
+                // What comes later may fail.
+                eprint!("{}", setting.lines());
+                settings.push(setting);
             }
         }
-        Ok(hub)
+        Ok(Hub { settings })
     }
 
     /// A table for people.
     pub(crate) fn table(&self) -> String {
-        let mut text = String::from(
-            "## A hub\n\n| peers | ready after, ms | resident, MiB | CPU-s/GB, sealing |\n\
+        let mut text = format!(
+            "## A hub with {PEERS} peers\n\nNanoseconds of the daemon's processor time per packet, \
+             system calls included\n\n| | one peer | one of {PEERS} | all in random turn | one of \
+             many beside one | all beside one |\n|---|---|---|---|---|---|\n"
+        );
+        for setting in &self.settings {
+            text.push_str(&setting.lines());
+        }
+        text.push_str(
+            "\n| | ready after, ms: one peer, many | resident, MiB | of each further peer, KiB |\n\
              |---|---|---|---|\n",
         );
-        for case in &self.cases {
-            let cpu = Spread::of(case.cpu.iter().copied());
+        for setting in &self.settings {
+            let [one, many] = setting.ready.map(|ready| ready.as_millis());
+            let [least, most] = setting.rss;
             text.push_str(&format!(
-                "| {} | {} | {:.1} | {} |\n",
-                case.peers,
-                case.ready.as_millis(),
-                case.rss / 1024.0,
-                cpu.map_or("–".into(), |cpu| format!(
-                    "{:.2} ({:.2} – {:.2})",
-                    cpu.median, cpu.least, cpu.most
-                )),
-            ));
-        }
-        if let Some(memory) = self.memory_per_peer() {
-            text.push_str(&format!("\nMemory of each further peer: {memory:.2} KiB\n"));
-        }
-        if let Some(Spread { median, least, most }) = self.cost() {
-            text.push_str(&format!(
-                "CPU-seconds per GB beside a single peer, in one round: {median:.2} \
-                 ({least:.2} – {most:.2})\n"
+                "| {}, {} | {one}, {many} | {:.1}, {:.1} | {:.2} |\n",
+                setting.encap,
+                setting.cipher.name(),
+                least / 1024.0,
+                most / 1024.0,
+                (most - least) / f64::from(PEERS - 1)
             ));
         }
         text
     }
 
-    /// KiB: data plane, control plane and configuration.
-    fn memory_per_peer(&self) -> Option<f64> {
-        let [one, many] = self.cases.as_slice() else { return None };
-        Some((many.rss - one.rss) / f64::from(many.peers - one.peers))
-    }
-
-    /// What a packet costs with many peers, as a ratio to what it costs with one.
-    fn cost(&self) -> Option<Spread> {
-        let [one, many] = self.cases.as_slice() else { return None };
-        Spread::of(many.cpu.iter().zip(&one.cpu).map(|(many, one)| many / one))
-    }
-
     /// The same for programs.
     pub(crate) fn json(&self) -> String {
-        let cases = self.cases.iter().map(|case| {
-            let cpu: Vec<String> = case.cpu.iter().map(|cpu| format!("{cpu:.4}")).collect();
+        let settings = self.settings.iter().map(|setting| {
+            let rows = setting.rows.iter().map(|row| {
+                format!(
+                    "{{\"way\": \"{}\", \"bytes\": {}, \"ns\": {:.0?}}}",
+                    row.way, row.len, row.rounds
+                )
+            });
             format!(
-                "{{\"peers\": {}, \"ready_ms\": {}, \"rss_kib\": {}, \"cpu_s_per_gb\": [{}]}}",
-                case.peers,
-                case.ready.as_millis(),
-                case.rss,
-                cpu.join(", ")
+                "{{\"encap\": \"{}\", \"cipher\": \"{}\", \"ready_ms\": {:?}, \"rss_kib\": {:?}, \
+                 \"packets\": [{}]}}",
+                setting.encap,
+                setting.cipher.name(),
+                setting.ready.map(|ready| ready.as_millis()),
+                setting.rss,
+                rows.collect::<Vec<_>>().join(", ")
             )
         });
-        format!("[{}]", cases.collect::<Vec<_>>().join(", "))
+        format!("[{}]", settings.collect::<Vec<_>>().join(", "))
     }
 }
 
-impl Case {
-    fn new(peers: u32) -> Result<Case, String> {
-        let lab = Lab::new();
-        let sites = Sites::new(&lab);
-        let (ends, ready) = start(&sites, peers)?;
-        let rss = ends.first().and_then(End::rss).ok_or("no resident memory")?;
-        if !sites.client.reaches_within("10.2.0.2", Duration::from_secs(10)) {
-            return Err(format!("no ping passes a hub with {peers} peers"));
+impl Setting {
+    fn measure(encap: &'static str, cipher: Cipher, rounds: usize) -> Result<Setting, String> {
+        let [mut one, mut many] =
+            [Gateway::new(1, encap, cipher)?, Gateway::new(PEERS, encap, cipher)?];
+        let rss = |end: &End| end.rss().ok_or("no resident memory");
+        let (ready, rss) = ([one.ready, many.ready], [rss(&one.end)?, rss(&many.end)?]);
+        for _ in 0..WARM_UP {
+            for gateway in [&mut one, &mut many] {
+                for (way, _) in WAYS {
+                    gateway.round(way, Talk::All, 64, PACKETS)?;
+                }
+            }
         }
-        Ok(Case { peers, ready, rss, cpu: Vec::new(), sites, ends, _lab: lab })
+        let mut rows = Vec::new();
+        for (way, name) in WAYS {
+            for len in LENGTHS {
+                let round = |_| {
+                    Ok::<_, String>([
+                        one.round(way, Talk::One, len, PACKETS)?,
+                        many.round(way, Talk::One, len, PACKETS)?,
+                        many.round(way, Talk::All, len, PACKETS)?,
+                    ])
+                };
+                let rounds = (0..rounds).map(round).collect::<Result<_, _>>()?;
+                rows.push(Row { way: name, len, rounds });
+            }
+        }
+        Ok(Setting { encap, cipher, ready, rss, rows })
+    }
+}
+
+impl Setting {
+    /// Its lines of the table.
+    fn lines(&self) -> String {
+        let name = format!("{}, {}", self.encap, self.cipher.name());
+        let lines = self.rows.iter().map(|row| {
+            let [one, one_of_many, all] = [0, 1, 2].map(|case| row.nanoseconds(case));
+            let ratios = format!("{} | {}", row.beside_one(1), row.beside_one(2));
+            let what = format!("{name}, {} {} bytes", row.way, row.len);
+            format!("| {what} | {one} | {one_of_many} | {all} | {ratios} |\n")
+        });
+        lines.collect()
+    }
+}
+
+impl Row {
+    fn nanoseconds(&self, case: usize) -> String {
+        let spread = Spread::of(self.rounds.iter().map(|round| round[case]));
+        spread.map_or("–".into(), |s| format!("{:.0} ({:.0} – {:.0})", s.median, s.least, s.most))
     }
 
-    fn round(&mut self, span: Duration) -> Result<(), String> {
-        let Some(hub) = self.ends.first() else { return Err("no hub".into()) };
-        let load = self.sites.client.tcp_load(&self.sites.server, ip("10.2.0.2"), 1, || {
-            let begin = hub.cpu();
-            sleep(span);
-            Ok::<_, String>(hub.cpu()? - begin?)
-        });
-        let (cpu, rate) = load.map_err(|error| format!("TCP: {error}"))?;
-        self.cpu.push(cpu?.as_secs_f64() / (rate * span.as_secs_f64() / 1e9));
-        Ok(())
+    /// How much more a packet costs than with one peer, in one round.
+    fn beside_one(&self, case: usize) -> String {
+        let spread =
+            Spread::of(self.rounds.iter().map(|round| (round[case] / round[0] - 1.0) * 100.0));
+        spread.map_or("–".into(), |s| {
+            format!("{:+.1} % ({:+.1} – {:+.1})", s.median, s.least, s.most)
+        })
     }
 }

@@ -14,7 +14,7 @@
 //! - [`subjects`] is what is compared, and how each is set up
 //! - [`measure`] is what is measured of one in one round
 //! - [`results`] keeps all rounds; [`report`], [`plot`] and [`goals`] say what they mean
-//! - [`hub`] is a gateway with 10,000 peers
+//! - [`hub`] is a gateway with 10,000 peers that all talk
 //! - [`mod@handshakes`] is what connecting costs, which is measured apart
 //! - [`machine`] tells how busy the machine is with other things
 
@@ -124,7 +124,7 @@ fn run(options: &Options) -> Result<Vec<String>, String> {
     eprintln!("{} subjects are up after {:.0?}", tunnels.len(), begin.elapsed());
     let results = measure_all(options, &tunnels, &mut failures);
     drop(tunnels);
-    let hub = options.hub.then(|| Hub::measure(options.rounds, options.effort.span)).transpose();
+    let hub = options.hub.then(|| Hub::measure(options.rounds)).transpose();
     let hub = hub.unwrap_or_else(|error| {
         failures.push(format!("hub: {error}"));
         None

@@ -47,7 +47,7 @@ pub(crate) enum End {
 }
 
 impl End {
-    fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         match self {
             End::Ours(daemon) => daemon.pid(),
             End::Theirs(program) => program.child.id(),

@@ -19,7 +19,7 @@ mod simplevpn;
 pub(crate) mod strongswan;
 mod wireguard;
 
-pub(crate) use simplevpn::hub;
+pub(crate) use simplevpn::launch;
 
 /// How long an end may take to have its device or its control socket.
 const PROMPT: Duration = Duration::from_secs(5);

@@ -70,6 +70,12 @@ impl<'a> ReplayWindow<'a> {
         self.top
     }
 
+    /// The blocks where the numbers are that come next if all goes well.
+    pub(crate) fn edge(&self) -> &[u32] {
+        let behind = self.blocks.get(self.head..).unwrap_or_default();
+        behind.get(..2).unwrap_or(behind)
+    }
+
     /// Whether `number` may still be accepted. Asked *before* the packet is authenticated.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use core::time::Duration;
 use managed::ManagedSlice;
 use rand_core::CryptoRng;
 
+use super::by_peer::PeerLink;
 use super::cookie;
 use super::erase::erase_stack;
 use super::exchange;
@@ -321,6 +322,19 @@ impl<'a> Ike<'a> {
     /// Goes over to larger storage; smaller is not taken.
     pub fn enlarge(&mut self, slots: ManagedSlice<'a, IkeSlot>) {
         self.table.enlarge(slots);
+    }
+
+    /// Lends storage for an index of the IKE SAs by peer, as many places as there are peers or
+    /// slots, whichever are more. What asks about a peer then looks at that peer's slots only, and
+    /// not at all; for a few peers it is not worth it.
+    pub fn index(&mut self, links: ManagedSlice<'a, PeerLink>) {
+        self.table.index(links);
+    }
+
+    /// How many IKE SAs there is room for.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.table.capacity()
     }
 
     /// The peers have other numbers from now on, as `renamed` tells. Those that have none have to

@@ -26,6 +26,7 @@
 //! | [`status`], [`reason`] | what a person is told |
 
 pub mod auth;
+mod by_peer;
 mod child;
 mod cookie;
 mod cp;
@@ -59,6 +60,7 @@ pub mod wire;
 #[cfg(test)]
 mod tests;
 
+pub use by_peer::PeerLink;
 pub use endpoint::{Context, Ike, IkeSlot, IkeTransmit, Settings};
 pub use pad::{Encap, Lease, Lifetimes, Pad, PadEntry, Ppk};
 pub use path::{IkePath, Target};

@@ -6,6 +6,7 @@ use heapless::{Deque, HistoryBuf};
 use managed::ManagedSlice;
 use rand_core::CryptoRng;
 
+use super::by_peer::{ByPeer, PeerLink};
 use super::child;
 use super::endpoint::{Context, IkeSlot, MAX_SLOTS, SLOT_BITS, Settings};
 use super::exchange::{self, informational, init, rekey_ike};
@@ -53,6 +54,8 @@ pub(crate) struct Table<'a> {
     /// The SPIs of strangers that were answered last, and their slots: whoever repeats himself is
     /// found without a look at all slots, which anybody could demand at no cost.
     answered: HistoryBuf<(u64, u32), ANSWERED_LEN>,
+    /// The slots of each peer.
+    by_peer: ByPeer<'a>,
 }
 
 impl<'a> Table<'a> {
@@ -67,6 +70,7 @@ impl<'a> Table<'a> {
             earliest: None,
             next_free: 0,
             answered: HistoryBuf::new(),
+            by_peer: ByPeer::new(ManagedSlice::Borrowed(&mut [])),
         }
     }
 
@@ -98,9 +102,28 @@ impl<'a> Table<'a> {
             State::Initiating | State::HalfOpen => 1,
             State::Replaced | State::Closing | State::Ended => 2,
         };
-        let of_peer = (0..self.slots.len()).filter_map(|at| Some((at, self.get(at)?)));
-        let of_peer = of_peer.filter(|(_, sa)| sa.peer == Some(peer));
-        of_peer.min_by_key(|(_, sa)| rank(sa)).map(|(at, _)| at)
+        self.of_peer(peer).min_by_key(|(at, sa)| (rank(sa), *at)).map(|(at, _)| at)
+    }
+
+    /// All IKE SAs of a peer, in no order.
+    fn of_peer(&self, peer: PeerId) -> impl Iterator<Item = (usize, &IkeSa)> {
+        let indexed = self.by_peer.covers(self.slots.len());
+        let all = if indexed { 0..0 } else { 0..self.slots.len() };
+        let some = indexed.then(|| self.by_peer.of(peer)).into_iter().flatten();
+        let found = some.chain(all).filter_map(|at| Some((at, self.get(at)?)));
+        found.filter(move |(_, sa)| sa.peer == Some(peer))
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// See [`Ike::index`](super::Ike::index).
+    pub(crate) fn index(&mut self, links: ManagedSlice<'a, PeerLink>) {
+        self.by_peer = ByPeer::new(links);
+        for (at, slot) in self.slots.iter().enumerate() {
+            self.by_peer.note(at, slot.as_ref().and_then(|sa| sa.peer));
+        }
     }
 
     /// A free slot, and an SPI that leads to it.
@@ -162,6 +185,7 @@ impl<'a> Table<'a> {
 
     /// Notes what an IKE SA wants to send, and when it is next due.
     fn settle(&mut self, at: usize) {
+        self.by_peer.note(at, self.get(at).and_then(|sa| sa.peer));
         let Some(sa) = self.get(at) else { return };
         let (due, to_send) = (sa.due(), sa.link.window.has_to_send());
         self.earliest = [self.earliest, due].into_iter().flatten().min();
@@ -426,32 +450,37 @@ impl<'a> Table<'a> {
                 _ => *slot = None,
             }
         }
+        for (at, slot) in self.slots.iter().enumerate() {
+            self.by_peer.note(at, slot.as_ref().and_then(|sa| sa.peer));
+        }
     }
 
     /// See [`Ike::forget`](super::Ike::forget).
     pub(crate) fn forget(&mut self, cx: &mut Context<'_>, peer: PeerId) {
-        for at in 0..self.slots.len() {
-            if self.get(at).is_some_and(|sa| sa.peer == Some(peer)) {
-                self.remove_children(at, cx);
-                if let Some(slot) = self.slots.get_mut(at) {
-                    *slot = None;
-                }
+        while let Some(at) = self.find_peer(peer) {
+            self.remove_children(at, cx);
+            if let Some(slot) = self.slots.get_mut(at) {
+                *slot = None;
             }
+            self.settle(at);
         }
     }
 
     /// See [`Ike::terminate`](super::Ike::terminate).
     pub(crate) fn close(&mut self, now: Instant, cx: &mut Context<'_>, peer: PeerId) {
-        for at in 0..self.slots.len() {
-            let Some(sa) = self.get(at).filter(|sa| sa.peer == Some(peer)) else { continue };
-            match sa.state {
-                State::Established => self.with(at, now, cx, &mut |sa, env| {
-                    informational::close(sa, env);
-                    Outcome::Keep
-                }),
-                State::Initiating => self.end(at, cx, Reason::Closed, None),
-                _ => {}
+        let lives = |sa: &IkeSa| matches!(sa.state, State::Established | State::Initiating);
+        // Whatever is closed lives no more; a peer has few.
+        for _ in 0..self.slots.len() {
+            let Some((at, sa)) = self.of_peer(peer).find(|(_, sa)| lives(sa)) else { return };
+            if sa.state == State::Initiating {
+                self.end(at, cx, Reason::Closed, None);
+                self.settle(at);
+                continue;
             }
+            self.with(at, now, cx, &mut |sa, env| {
+                informational::close(sa, env);
+                Outcome::Keep
+            });
         }
     }
 

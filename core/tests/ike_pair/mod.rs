@@ -23,7 +23,7 @@ use simplevpn_core::ike::wire::payload::Payload;
 use simplevpn_core::ike::wire::{NoRoom, PayloadWriter};
 use simplevpn_core::ike::{
     ChildSa, Context, Encap, Ike, IkeEvent, IkePath, IkeSlot, IkeStatus, Lease, Lifetimes,
-    MAX_MESSAGE_LEN, Pad, PadEntry, Ppk, Reason, Refused, SaDatabase, Settings, Target,
+    MAX_MESSAGE_LEN, Pad, PadEntry, PeerLink, Ppk, Reason, Refused, SaDatabase, Settings, Target,
 };
 use simplevpn_core::{Instant, Path, PeerId};
 use smoltcp::wire::IpCidr;
@@ -203,10 +203,13 @@ impl SaDatabase for Sad {
 /// How many slots an end has.
 pub const SLOTS: usize = 24;
 
-fn endpoint(rng: &mut Dice) -> Ike<'static> {
+/// With an index by peer, or without.
+fn endpoint(rng: &mut Dice, indexed: bool) -> Ike<'static> {
     let slots = (0..SLOTS).map(|_| None).collect::<Vec<IkeSlot>>().leak();
     let settings = Settings::new(Preferences::new(false));
-    Ike::new(settings, slots.into(), vec![0; 4096].leak().into(), rng)
+    let mut ike = Ike::new(settings, slots.into(), vec![0; 4096].leak().into(), rng);
+    ike.index(vec![PeerLink::default(); if indexed { SLOTS } else { 0 }].leak().into());
+    ike
 }
 
 /// One end.
@@ -222,8 +225,9 @@ pub struct End {
 impl End {
     fn new(seed: u64, address: &str, pad: Config) -> End {
         let mut rng = Dice(seed, None);
-        let ike = endpoint(&mut rng);
         let address = address.parse().unwrap();
+        // One end has it in every test.
+        let ike = endpoint(&mut rng, seed % 2 == 0);
         End { ike, rng, pad, sad: Sad::default(), events: Vec::new(), address }
     }
 
@@ -239,7 +243,7 @@ impl End {
 
     /// As after a restart: it knows nothing any more.
     pub fn restart(&mut self) {
-        self.ike = endpoint(&mut self.rng);
+        self.ike = endpoint(&mut self.rng, true);
         self.sad = Sad::default();
         self.events.clear();
     }

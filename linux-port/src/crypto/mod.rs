@@ -15,6 +15,8 @@
 mod ring;
 
 #[cfg(all(feature = "ring", any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub(crate) use ring::fetch;
+#[cfg(all(feature = "ring", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub use ring::{Key, PROVIDER};
 
 /// A key of an SA, ready to use.
@@ -27,3 +29,13 @@ pub type Key = simplevpn_core::crypto::Suite<
 /// What [`Key`] is built on.
 #[cfg(not(all(feature = "ring", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 pub const PROVIDER: &str = "RustCrypto";
+
+/// Begins to fetch what a key has on the heap.
+#[cfg(not(all(feature = "ring", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+pub(crate) fn fetch(key: &Key, fetch: &impl simplevpn_core::ahead::Fetch<Key>) {
+    match key {
+        Key::ChaCha20Poly1305(_) => {}
+        Key::Aes128Gcm16(expanded) => fetch.value(&**expanded),
+        Key::Aes256Gcm16(expanded) => fetch.value(&**expanded),
+    }
+}

@@ -9,6 +9,7 @@ use core::mem::{ManuallyDrop, needs_drop};
 use ring::aead::{
     AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, Tag, UnboundKey,
 };
+use simplevpn_core::ahead::Fetch;
 use simplevpn_core::crypto::{Aead, BadIcv, BadKeyLength, Cipher, ICV_LEN, NONCE_LEN};
 use zeroize::{Zeroizing, zeroize_flat_type};
 
@@ -71,6 +72,13 @@ impl Key {
     }
 }
 
+/// Begins to fetch what a key has on the heap.
+pub(crate) fn fetch(key: &Key, fetch: &impl Fetch<Key>) {
+    if let Inner::Aes(expanded) = &key.0 {
+        fetch.value(&**expanded);
+    }
+}
+
 impl Aead for Key {
     fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], text: &mut [u8]) -> [u8; ICV_LEN] {
         let sealed = self.with(|key| {
@@ -99,5 +107,31 @@ impl Aead for Key {
             key.open_in_place_separate_tag(nonce, aad, icv, text, 0..).ok().map(|_| ())
         });
         opened.ok_or(BadIcv)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use simplevpn_core::esp::window_storage;
+    use simplevpn_core::opener::InboundSlot;
+    use simplevpn_core::sad::SaSlot;
+    use simplevpn_core::sealer::OutboundSlot;
+    use simplevpn_core::spd::SpdSlot;
+
+    use super::*;
+
+    /// What a hub lends for each peer outside a rekey, both directions: one prefix, window 2048. A
+    /// table has two slots for each key. An SPI that somebody else chose may take two slots more.
+    #[test]
+    fn the_state_of_a_peer_fits_two_kib() {
+        let inline = size_of::<OutboundSlot<Key>>()
+            + size_of::<InboundSlot>()
+            + size_of::<SaSlot<'_, Key>>()
+            + window_storage(2048) * size_of::<u32>()
+            + 2 * 2 * size_of::<SpdSlot>();
+        let expanded = 2 * size_of::<Expanded>();
+        println!("ChaCha20-Poly1305: {inline} bytes, AES-GCM: {}", inline + expanded);
+        assert!(inline <= 1024, "{inline}");
+        assert!(inline + expanded <= 2048, "{inline} + {expanded}");
     }
 }

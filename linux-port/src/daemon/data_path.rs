@@ -5,6 +5,7 @@
 //! queue is the buffer. [`inbound`], wire to TUN: a batch is received, each packet is opened where
 //! it lies, and runs of one flow are written as one. No packet ever waits for another to come.
 
+mod ahead;
 mod inbound;
 mod outbound;
 
@@ -13,7 +14,7 @@ use simplevpn_core::ike::IkePath;
 use simplevpn_core::wire::natt::NON_ESP_MARKER;
 use simplevpn_core::{HEADROOM, Instant, PacketBuf, Path, Transmit};
 
-use self::outbound::Held;
+use self::ahead::Waiting;
 use super::ike::Inbox;
 use super::outer::{Outer, Which};
 use super::peers::HeapTunnel;
@@ -51,10 +52,8 @@ pub(super) struct DataPath {
     /// Whether packets had to leave before all that was read had a slot: it is the other
     /// direction's turn.
     was_full: bool,
-    /// What was read from TUN last.
-    read: Box<[u8]>,
-    /// What of it is not in slots yet.
-    held: Option<Held>,
+    /// What was read from TUN and is not in slots yet.
+    waiting: Waiting,
     /// A packet while it is cut into fragments.
     whole: Box<[u8]>,
     icmp_limit: RateLimit,
@@ -80,8 +79,7 @@ impl DataPath {
             counters: Counters::default(),
             used: 0,
             was_full: false,
-            read: vec![0; MAX_PACKET].into_boxed_slice(),
-            held: None,
+            waiting: Waiting::new(),
             whole: vec![0; MAX_PACKET].into_boxed_slice(),
             icmp_limit: RateLimit::new(ICMP_RATE.0, ICMP_RATE.1),
             runs: Pages::new(capacity::runs(batch) * MAX_PACKET),
@@ -90,7 +88,7 @@ impl DataPath {
 
     /// Whether TUN may be read: nothing waits for a socket.
     pub(super) fn is_ready(&self) -> bool {
-        self.used == 0 && self.held.is_none()
+        self.used == 0 && self.waiting.is_empty()
     }
 
     /// Sends the keepalives that are due.

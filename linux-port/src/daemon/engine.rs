@@ -24,7 +24,7 @@ use crate::netlink::monitor::{Changes, Monitor};
 use crate::outer_socket::Family;
 use crate::resolver::{self, Resolver};
 use crate::sequence_state::SequenceState;
-use crate::sorted::SortedMap;
+use crate::sorted::{self, SortedMap};
 use crate::steering::{self, Endpoints, Steering, Underlay};
 use crate::{clock, control};
 
@@ -216,9 +216,10 @@ impl Engine {
         self.peers = peers;
         self.interface = interface;
         self.adopt_connections(&places);
+        let names = sorted::set(self.interface.peers.iter().filter_map(name_of));
         for peer in &before {
             if let Some(name) = name_of(peer)
-                && !self.interface.peers.iter().any(|other| name_of(other) == Some(name))
+                && names.binary_search(&name).is_err()
             {
                 self.resolver.forget(name);
                 self.unresolved.remove(name);
@@ -230,7 +231,9 @@ impl Engine {
         };
         for at in 0..self.peers.list.len() {
             let peer = &self.peers.list[at].config;
-            if !before.iter().any(|old| alike(old, peer)) {
+            // Mostly it has the same place.
+            let same_place = before.get(at).is_some_and(|old| alike(old, peer));
+            if !same_place && !before.iter().any(|old| alike(old, peer)) {
                 self.aim(at, now);
             }
         }

@@ -83,9 +83,18 @@ fn known_by(peer: &Peer) -> Known {
     }
 }
 
-/// Whether the SAs of a peer serve this one of another configuration.
-pub(super) fn is_same(before: &Peer, after: &Peer) -> bool {
-    known_by(before) == known_by(after) && same_sas(before, after)
+/// The peers of another configuration.
+pub(super) struct Others<'p>(SortedMap<Known, &'p Peer>);
+
+impl<'p> Others<'p> {
+    pub(super) fn new(peers: &'p [Peer]) -> Others<'p> {
+        Others(peers.iter().map(|peer| (known_by(peer), peer)).collect())
+    }
+
+    /// Whether the SAs of a peer serve one of these.
+    pub(super) fn have(&self, before: &Peer) -> bool {
+        self.0.get(&known_by(before)).is_some_and(|after| same_sas(before, after))
+    }
 }
 
 fn same_sas(before: &Peer, after: &Peer) -> bool {

@@ -25,21 +25,11 @@ pub(crate) fn start(
         let peer = peer.option("encap", encap);
         Vpn::new().peer(if offset { peer.option("offset", "0.0.100.0") } else { peer })
     };
-    Ok(vec![run(&sites.a, &vpn(to_b))?.0, run(&sites.b, &vpn(to_a))?.0])
+    Ok(vec![launch(&sites.a, &vpn(to_b))?.0, launch(&sites.b, &vpn(to_a))?.0])
 }
 
-/// The same, but gateway a has so many peers, all but one of which are not there; and how long it
-/// took gateway a to be ready.
-pub(crate) fn hub(sites: &Sites, peers: u32) -> Result<(Vec<End>, Duration), String> {
-    let (at_a, at_b) = Keys::pair();
-    let to_b = Peer::new("b", &at_a).at("192.0.2.2").allowed("10.2.0.0/24").option("encap", "udp");
-    let to_a = Peer::new("a", &at_b).at("192.0.2.1").allowed("10.1.0.0/24").option("encap", "udp");
-    let (end, _) = run(&sites.b, &Vpn::new().peer(to_a))?;
-    let (hub, ready) = run(&sites.a, &Vpn::new().peer(to_b).strangers(peers - 1))?;
-    Ok((vec![hub, end], ready))
-}
-
-fn run(host: &Host, vpn: &Vpn) -> Result<(End, Duration), String> {
+/// Starts one gateway, and tells how long it took to be ready.
+pub(crate) fn launch(host: &Host, vpn: &Vpn) -> Result<(End, Duration), String> {
     let begin = Instant::now();
     let mut daemon = host.launches(vpn);
     daemon.becomes_ready(PATIENCE)?;

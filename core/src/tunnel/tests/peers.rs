@@ -76,6 +76,24 @@ fn the_peer_behind_the_default_route_cannot_speak_for_the_others() {
     assert_eq!(outcome.wire[0].0.path, path(B));
 }
 
+/// What a peer's last packet came from is remembered, but only as long as it is the peer's.
+#[test]
+fn a_prefix_that_was_taken_away_is_refused_at_once() {
+    let mut tunnel = tunnel();
+    add_peer(&mut tunnel, A, &["192.168.1.0/24", "192.168.2.0/24"], &[], Offset::default());
+    add_peer(&mut tunnel, B, &["192.168.3.0/24"], &[], Offset::default());
+    let inner = packet("192.168.1.7", "10.0.0.1", b"mine");
+    assert!(from(&mut tunnel, A, 1, &inner).is_ok());
+    assert!(from(&mut tunnel, A, 2, &inner).is_ok());
+    let prefix = "192.168.1.0/24".parse().unwrap();
+    assert_eq!(tunnel.opener.remove_policy(&prefix), Some(A));
+    assert_eq!(from(&mut tunnel, A, 3, &inner), Err(Discard::OutsideSelector));
+    tunnel.opener.insert_policy(&prefix, B).unwrap();
+    assert_eq!(from(&mut tunnel, A, 4, &inner), Err(Discard::OutsideSelector));
+    assert!(from(&mut tunnel, B, 1, &inner).is_ok());
+    assert!(from(&mut tunnel, A, 5, &packet("192.168.2.7", "10.0.0.1", b"mine")).is_ok());
+}
+
 #[test]
 fn an_sa_replaces_another_without_a_gap() {
     let mut tunnel = tunnel();

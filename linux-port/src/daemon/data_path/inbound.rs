@@ -8,7 +8,7 @@ use simplevpn_core::ike::IkePath;
 use simplevpn_core::offload::Offload;
 use simplevpn_core::{Discard, Instant};
 
-use super::{Counters, DataPath};
+use super::{Counters, DataPath, ahead};
 use crate::batch::{Datagram, MAX_PACKET, ReceiveBatch};
 use crate::capacity::MAX_RUNS;
 use crate::daemon::ike::Inbox;
@@ -58,6 +58,7 @@ impl DataPath {
         let runs = runs.get_mut(..count).unwrap_or_default();
         let mut coalescer = Coalescer::new(runs.into(), tun.joins_udp());
         for index in 0..received {
+            ahead::inbound(tunnel, which, batch, index);
             let Some(mut datagram) = batch.get(index) else { break };
             if datagram.packet.is_empty() {
                 counters.malformed += 1;

@@ -7,17 +7,9 @@ use simplevpn_core::segment::Segments;
 use simplevpn_core::{Discard, HEADROOM, Instant, PacketBuf, Sealed};
 
 use super::DataPath;
+use super::ahead::Held;
 use crate::daemon::peers::HeapTunnel;
 use crate::send_drops::SendDrop;
-
-/// What was read from TUN and is not sealed yet, or not all of it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Held {
-    len: usize,
-    offload: Offload,
-    /// How many of its segments are in slots, or were.
-    segments: u16,
-}
 
 impl DataPath {
     /// Reads a batch from TUN, seals it and sends it.
@@ -33,7 +25,14 @@ impl DataPath {
             return Ok(());
         }
         self.was_full = false;
-        while !self.was_full && self.used < self.slots.count() && self.read()? {
+        let mut more = true;
+        while more || !self.waiting.is_empty() {
+            // Each packet that waits will have its slot.
+            while more && self.waiting.wants_more(tunnel) {
+                let used = self.used + self.waiting.len();
+                more = !self.was_full && used < self.slots.count() && self.read()?;
+                self.waiting.look_ahead(tunnel);
+            }
             if !self.seal_held(tunnel, now) {
                 return Ok(());
             }
@@ -44,86 +43,110 @@ impl DataPath {
 
     /// Sends what waits, as far as the sockets take it, and what waited for that.
     pub(in crate::daemon) fn go_on(&mut self, tunnel: &mut HeapTunnel, now: Instant) {
-        if self.send(now) && self.held.is_some() && self.seal_held(tunnel, now) {
-            self.send(now);
+        if !self.send(now) || self.waiting.is_empty() {
+            return;
         }
+        while !self.waiting.is_empty() {
+            if !self.seal_held(tunnel, now) {
+                return;
+            }
+        }
+        self.send(now);
     }
 
     /// Drops what has waited for too long.
     pub(in crate::daemon) fn give_up(&mut self, now: Instant) {
         let free = self.outer.give_up(now);
-        if self.settle(free) && self.held.take().is_some() {
-            self.outer.drops.count(SendDrop::Timeout, 1);
+        if self.settle(free) {
+            let dropped = self.waiting.drop_all();
+            self.outer.drops.count(SendDrop::Timeout, dropped as u64);
         }
     }
 
     /// Reads one packet or super-packet; `false` if there is none.
     fn read(&mut self) -> Result<bool, String> {
-        match self.tun.read(&mut self.read) {
-            Ok(None) => return Ok(false),
-            Ok(Some((len, offload))) => self.held = Some(Held { len, offload, segments: 0 }),
-            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-                self.counters.malformed += 1;
+        let mut room = self.waiting.room();
+        match self.tun.read(&mut room) {
+            Ok(Some((len, offload))) => {
+                self.waiting.push(room, len, offload);
+                Ok(true)
             }
-            Err(error) => {
-                let name = &self.name;
-                return Err(format!("{name}: its TUN device is gone, was it deleted? ({error})"));
+            other => {
+                self.waiting.give_back(room);
+                match other {
+                    Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                        self.counters.malformed += 1;
+                        Ok(true)
+                    }
+                    Err(error) => {
+                        let name = &self.name;
+                        Err(format!("{name}: its TUN device is gone, was it deleted? ({error})"))
+                    }
+                    Ok(_) => Ok(false),
+                }
             }
         }
-        Ok(true)
     }
 
-    /// Seals what is held. `false`: the rest of it waits until the sockets take more.
+    /// Seals the first of what waits. `false`: the rest of it waits until the sockets take more.
     fn seal_held(&mut self, tunnel: &mut HeapTunnel, now: Instant) -> bool {
-        let Some(mut held) = self.held.take() else { return true };
-        // Taken for as long as segments are cut from it, since sending needs the rest of `self`.
-        let mut read = core::mem::take(&mut self.read);
-        let packet = read.get_mut(..held.len).unwrap_or_default();
+        let Some(mut held) = self.waiting.pop() else { return true };
         let sealed = match held.offload.gso {
-            None => self.seal_one(tunnel, now, packet, &held.offload).map(|()| true),
-            Some(_) => self.seal_segments(tunnel, now, packet, &mut held),
+            None => self.seal_one(tunnel, now, &mut held),
+            Some(_) => self.seal_segments(tunnel, now, &mut held),
         };
-        self.read = read;
-        match sealed {
-            Ok(false) => self.held = Some(held),
-            Ok(true) => {}
-            Err(why) => tunnel.sealer.count_discard(why),
+        if let Err(why) = sealed {
+            tunnel.sealer.count_discard(why);
         }
-        self.held.is_none()
+        let done = sealed != Ok(false);
+        if done {
+            self.waiting.give_back(held.room);
+        } else {
+            self.waiting.put_back(held);
+        }
+        done
     }
 
+    /// Seals a packet that is none too long; see [`seal_held`](Self::seal_held).
     fn seal_one(
         &mut self,
         tunnel: &mut HeapTunnel,
         now: Instant,
-        packet: &mut [u8],
-        offload: &Offload,
-    ) -> Result<(), Discard> {
+        held: &mut Held,
+    ) -> Result<bool, Discard> {
+        if !self.has_room(now) {
+            return Ok(false);
+        }
+        let offload = held.offload;
+        let packet = held.packet();
         offload.complete_checksum(packet)?;
         let slot = self.slots.get_mut(self.used).unwrap_or_default();
         let room = slot.get_mut(HEADROOM..).and_then(|room| room.get_mut(..packet.len()));
         room.ok_or(Discard::NoRoom)?.copy_from_slice(packet);
-        self.seal_slot(tunnel, now, packet.len())
+        self.seal_slot(tunnel, now, packet.len()).map(|()| true)
     }
 
-    /// Cuts `packet` into the free slots and seals each segment there; sends whenever there are no
+    /// Cuts a super-packet into the free slots and seals each segment there; sends whenever there are no
     /// more. `Ok(false)`: sockets take no more before all is done.
     fn seal_segments(
         &mut self,
         tunnel: &mut HeapTunnel,
         now: Instant,
-        packet: &[u8],
         held: &mut Held,
     ) -> Result<bool, Discard> {
-        let mut segments = Segments::new(packet, &held.offload)?.skip(held.segments);
+        let offload = held.offload;
+        let (mut sealed, room) = (held.segments, &held.room);
+        let packet = room.get(..held.len).unwrap_or_default();
+        let mut segments = Segments::new(packet, &offload)?.skip(sealed);
         loop {
             if !self.has_room(now) {
+                held.segments = sealed;
                 return Ok(false);
             }
             let slot = self.slots.get_mut(self.used).unwrap_or_default();
             let room = slot.get_mut(HEADROOM..).unwrap_or_default();
             let Some(len) = segments.next_into(room)? else { return Ok(true) };
-            held.segments += 1;
+            sealed += 1;
             if let Err(why) = self.seal_slot(tunnel, now, len) {
                 tunnel.sealer.count_discard(why);
             }

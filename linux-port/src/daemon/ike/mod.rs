@@ -26,8 +26,8 @@ use simplevpn_core::crypto::dh::Group;
 use simplevpn_core::crypto::sign::PrivateKey;
 use simplevpn_core::ike::suite::Preferences;
 use simplevpn_core::ike::{
-    Context, Given, Ike, IkeEvent, IkeSlot, IkeStatus, MAX_MESSAGE_LEN, Phase, Reason, Settings,
-    Target,
+    Context, Given, Ike, IkeEvent, IkeSlot, IkeStatus, MAX_MESSAGE_LEN, PeerLink, Phase, Reason,
+    Settings, Target,
 };
 use simplevpn_core::{Instant, Path, PeerId};
 use smoltcp::wire::IpCidr;
@@ -48,6 +48,8 @@ use crate::status::{Connection, State};
 const REASSEMBLY: usize = 4096;
 /// IKE SAs beyond one for each peer: those of strangers, and those that take the place of others.
 const SPARE_SAS: usize = 24;
+/// From so many slots on there is an index of them by peer.
+const INDEXED: usize = 128;
 /// How often a NAT in front of us is reminded (RFC 3948 §2.3).
 const NAT_KEEPALIVE: Duration = Duration::from_secs(20);
 /// How often the log tells of strangers.
@@ -82,7 +84,8 @@ impl Control {
         let count = interface.peers.len();
         let reassembly = vec![0; REASSEMBLY];
         let settings = Settings::new(Preferences::new(has_fast_aes()));
-        let endpoint = Ike::new(settings, slots(count).into(), reassembly.into(), &mut Random);
+        let mut endpoint = Ike::new(settings, slots(count).into(), reassembly.into(), &mut Random);
+        endpoint.index(links(slot_count(count)).into());
         Control {
             endpoint,
             private_key: interface.private_key.as_ref().and_then(private_key),
@@ -122,7 +125,16 @@ impl Control {
 
 /// Storage for the IKE SAs of so many peers.
 fn slots(peers: usize) -> Vec<IkeSlot> {
-    (0..peers + peers.min(SPARE_SAS) + SPARE_SAS).map(|_| None).collect()
+    (0..slot_count(peers)).map(|_| None).collect()
+}
+
+fn slot_count(peers: usize) -> usize {
+    peers + peers.min(SPARE_SAS) + SPARE_SAS
+}
+
+/// Storage for an index of so many IKE SAs, where looking through all of them would take time.
+fn links(slots: usize) -> Vec<PeerLink> {
+    vec![PeerLink::default(); if slots < INDEXED { 0 } else { slots }]
 }
 
 fn private_key(secret: &Secret) -> Option<PrivateKey> {
@@ -488,9 +500,9 @@ impl Engine {
     pub(super) fn close_changed(&mut self, interface: &Interface, now: Instant) -> bool {
         let same_identity = interface.private_key == self.interface.private_key
             && interface.virtual_addresses == self.interface.virtual_addresses;
+        let others = peers::Others::new(&interface.peers);
         for at in 0..self.peers.list.len() {
-            let before = &self.peers.list[at].config;
-            let stays = interface.peers.iter().any(|after| peers::is_same(before, after));
+            let stays = others.have(&self.peers.list[at].config);
             if !stays || !same_identity {
                 let id = PeerId(at as u32);
                 self.drop_connection(id, now);
@@ -505,6 +517,7 @@ impl Engine {
         let Some(control) = &mut self.ike else { return };
         control.private_key = self.interface.private_key.as_ref().and_then(private_key);
         control.endpoint.enlarge(slots(before.len()).into());
+        control.endpoint.index(links(control.endpoint.capacity()).into());
         let mut calls: Vec<_> = core::mem::take(&mut control.calls).into_iter().map(Some).collect();
         let known = |at: Option<usize>| calls.get_mut(at?).and_then(Option::take);
         let known: Vec<_> = before.iter().copied().map(known).collect();
