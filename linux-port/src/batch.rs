@@ -17,11 +17,15 @@ pub const MAX_PACKET: usize = 65_535;
 
 /// A fixed number of equal buffers, each with [`HEADROOM`] and [`TAILROOM`] around its packet.
 ///
-/// Memory that no packet has touched yet is only reserved, not used.
+/// Memory that no packet has touched yet is only reserved, not used. Slots that are filled in order
+/// may lie close together ([`Slots::pack`]), so that few pages are.
 #[derive(Debug)]
 pub struct Slots {
     bytes: Pages,
+    /// Length of each.
     stride: usize,
+    /// Where each begins.
+    starts: Box<[usize]>,
 }
 
 impl Slots {
@@ -31,25 +35,35 @@ impl Slots {
         let stride = (HEADROOM + capacity + TAILROOM).next_multiple_of(64);
         // Slots a multiple of a page apart would compete for the same few cache lines.
         let stride = if stride.is_multiple_of(4096) { stride + 64 } else { stride };
-        Slots { bytes: Pages::new(stride * count), stride }
+        let starts = (0..count).map(|slot| slot * stride).collect();
+        Slots { bytes: Pages::new(stride * count), stride, starts }
     }
 
     /// How many slots there are.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.bytes.len() / self.stride
+        self.starts.len()
+    }
+
+    /// Lets the next slot begin behind the first `len` bytes of this one, which are all that is
+    /// kept of it.
+    pub fn pack(&mut self, slot: usize, len: usize) {
+        let len = len.min(self.stride).next_multiple_of(64);
+        if let Some([start, next]) = self.starts.get_mut(slot..).and_then(|s| s.first_chunk_mut()) {
+            *next = *start + len;
+        }
     }
 
     /// The bytes of a slot, headroom and tailroom included.
     #[must_use]
     pub fn get(&self, slot: usize) -> Option<&[u8]> {
-        let start = slot.checked_mul(self.stride)?;
+        let start = *self.starts.get(slot)?;
         self.bytes.get(start..start.checked_add(self.stride)?)
     }
 
     /// The same, to be written.
     pub fn get_mut(&mut self, slot: usize) -> Option<&mut [u8]> {
-        let start = slot.checked_mul(self.stride)?;
+        let start = *self.starts.get(slot)?;
         self.bytes.get_mut(start..start.checked_add(self.stride)?)
     }
 }
@@ -225,6 +239,25 @@ mod tests {
         slots.get_mut(1).unwrap().fill(7);
         assert!(slots.get(0).unwrap().iter().chain(slots.get(2).unwrap()).all(|&byte| byte == 0));
         assert!(slots.get(3).is_none() && slots.get(usize::MAX).is_none());
+    }
+
+    #[test]
+    fn packed_slots_lie_close_together_and_keep_their_packets() {
+        let mut slots = Slots::new(4, 4096);
+        let len = slots.get(0).unwrap().len();
+        for (slot, used) in [100, len, 0].into_iter().enumerate() {
+            slots.get_mut(slot).unwrap()[..used].fill(slot as u8 + 1);
+            slots.pack(slot, used);
+        }
+        slots.pack(3, 100);
+        slots.pack(9, 100);
+        slots.get_mut(3).unwrap().fill(9);
+        let start = |slot: usize| slots.get(slot).unwrap().as_ptr() as usize;
+        assert_eq!([start(1) - start(0), start(2) - start(1)], [128, len]);
+        assert_eq!(start(3), start(2), "nothing of it is kept");
+        assert!(slots.get(0).unwrap()[..100].iter().all(|&byte| byte == 1));
+        assert!(slots.get(1).unwrap().iter().all(|&byte| byte == 2));
+        assert!((0..4).all(|slot| slots.get(slot).unwrap().len() == len));
     }
 
     #[test]

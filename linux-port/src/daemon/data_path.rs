@@ -97,8 +97,8 @@ impl DataPath {
             let slot = self.slots.get_mut(self.used).unwrap_or_default();
             let Ok(mut packet) = PacketBuf::new(slot, HEADROOM, 0) else { return };
             let Some(transmit) = tunnel.poll_transmit(now, &mut packet) else { break };
-            self.outer.queue(&transmit, self.used, packet.start());
-            self.used += 1;
+            let start = packet.start();
+            self.queue(&transmit, start);
         }
         self.send(now);
     }
@@ -130,8 +130,19 @@ impl DataPath {
         let udp = Path::Udp { local: path.local, remote: path.remote };
         let transmit = Transmit { path: udp, traffic_class: 0, len, oversize: false };
         let which = Which::of_ike(path.remote.ip(), path.natt);
-        self.outer.queue_on(which, &transmit, self.used, HEADROOM);
-        self.used += 1;
+        self.queue_on(which, &transmit, HEADROOM);
         self.send(now);
+    }
+
+    /// Lets the packet in the first free slot, which begins at byte `start` of it, wait to be sent.
+    fn queue(&mut self, transmit: &Transmit, start: usize) {
+        self.queue_on(Which::of(&transmit.path), transmit, start);
+    }
+
+    /// The same, through this socket.
+    fn queue_on(&mut self, which: Which, transmit: &Transmit, start: usize) {
+        self.outer.queue(which, transmit, self.used, start);
+        self.slots.pack(self.used, start + transmit.len);
+        self.used += 1;
     }
 }

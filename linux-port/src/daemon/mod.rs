@@ -350,11 +350,7 @@ impl Daemon {
         };
         let Served { engine, control, .. } = &mut self.served[at];
         match *source {
-            Source::Tun => {
-                if let Err(error) = engine.data.outbound(&mut engine.peers.tunnel, now) {
-                    self.lose(at, error);
-                }
-            }
+            Source::Tun => self.outbound(at, now),
             Source::Outer(which) => {
                 let flags = event.events();
                 if flags.contains(EpollFlags::EPOLLERR) {
@@ -365,8 +361,12 @@ impl Daemon {
                 }
                 let port = engine.data.outer.port(which).unwrap_or(0);
                 let tunnel = &mut engine.peers.tunnel;
-                engine.data.inbound(tunnel, which, port, &mut self.batch, now);
+                let came = engine.data.inbound(tunnel, which, port, &mut self.batch, now);
                 engine.handle_messages(now);
+                // The host often has an answer at once: that of a program, or TCP's.
+                if came {
+                    self.outbound(at, now);
+                }
             }
             Source::Control => {
                 let down = control.serve(|request| match request {
@@ -383,6 +383,14 @@ impl Daemon {
             Source::Firewall => engine.handle_firewall(),
         }
         Ok(())
+    }
+
+    /// Sends what the host has for the wire.
+    fn outbound(&mut self, at: usize, now: Instant) {
+        let Engine { data, peers, .. } = &mut self.served[at].engine;
+        if let Err(error) = data.outbound(&mut peers.tunnel, now) {
+            self.lose(at, error);
+        }
     }
 
     /// Ends an interface for good, and tells who asked for it.

@@ -37,7 +37,8 @@ impl Which {
     pub(super) const ALL: [Which; 6] =
         [Which::EspV4, Which::EspV6, Which::UdpV4, Which::UdpV6, Which::IkeV4, Which::IkeV6];
 
-    fn of(path: &Path) -> Which {
+    /// The socket for ESP along `path`.
+    pub(super) fn of(path: &Path) -> Which {
         match (path, Family::of(path.remote())) {
             (Path::Esp { .. }, Family::V4) => Which::EspV4,
             (Path::Esp { .. }, Family::V6) => Which::EspV6,
@@ -182,19 +183,9 @@ impl Outer {
         self.sockets.get(which as usize).and_then(Option::as_ref)
     }
 
-    /// Lets a sealed packet wait for [`Outer::flush`]; without room or socket it is dropped.
-    pub(super) fn queue(&mut self, transmit: &Transmit, slot: usize, start: usize) {
-        self.queue_on(Which::of(&transmit.path), transmit, slot, start);
-    }
-
-    /// As [`Outer::queue`], through this socket.
-    pub(super) fn queue_on(
-        &mut self,
-        which: Which,
-        transmit: &Transmit,
-        slot: usize,
-        start: usize,
-    ) {
+    /// Lets a sealed packet wait in this socket for [`Outer::flush`]; without room or socket it is
+    /// dropped.
+    pub(super) fn queue(&mut self, which: Which, transmit: &Transmit, slot: usize, start: usize) {
         if self.tunlink.as_ref().is_some_and(|tunlink| !tunlink.bound) {
             return self.drops.count(SendDrop::Unreachable, 1);
         }

@@ -5,12 +5,16 @@
 //!   all allowed_ips longer than /0, in host space, and under `steering offset` the real addresses
 //!   too. A /0 protects nothing by itself: every packet of the LAN and of the WAN, such as the
 //!   ICMP errors for our own ESP, comes from some address within it.
-//! - `notrack_*`: ESP between us and the peers is not tracked, since an entry of one direction
-//!   would make the kernel refuse the other. The ESP of hosts behind us stays tracked. Untracked
-//!   ESP is never `established`: whoever filters input has to accept protocol 50 explicitly.
-//! - `mss_*`: TCP's maximum segment size is lowered to what fits the tunnel, in both directions.
+//! - `inbound` and `notrack_out`: ESP between us and the peers is not tracked, since an entry of
+//!   one direction would make the kernel refuse the other. The ESP of hosts behind us stays tracked.
+//!   Untracked ESP is never `established`: whoever filters input has to accept protocol 50
+//!   explicitly.
+//! - `clamp`: TCP's maximum segment size is lowered to what fits the tunnel, in both directions.
 //! - `redirect_*`, under `steering offset` only: real addresses become offset ones, which are
 //!   routed into the tunnel.
+//!
+//! The kernel evaluates every chain of a hook for every packet of ours, which costs more than its
+//! rules. So there is one chain for each hook, and what is most frequent is decided first in it.
 
 use core::net::IpAddr;
 
@@ -46,9 +50,9 @@ pub(super) fn table(
     let tun = &interface.name;
     let mut sets = endpoint_sets(&underlay.endpoints);
     sets.extend(protected(interface, mode));
-    let mut chains = inbound(tun, &underlay.ports);
-    chains.extend(notrack());
-    chains.extend(mss(tun, underlay.mtu));
+    let mut chains = vec![clamp(underlay.mtu)];
+    chains.extend(inbound(tun, &underlay.ports));
+    chains.extend(outbound(tun));
     if mode == Mode::Offset {
         chains.extend(redirect(interface, mark, &underlay.ports));
     }
@@ -98,11 +102,13 @@ fn inbound(tun: &str, ports: &[u16]) -> Vec<Chain> {
             .to_string(),
         format!("counter name {REJECTED} drop"),
     ]);
-    let entry = vec![
-        format!("iifname {{ \"lo\", \"{tun}\" }} accept"),
+    let mut entry = vec![format!("iifname \"{tun}\" goto clamp")];
+    entry.extend(untracked("saddr", "fib daddr type local notrack accept"));
+    entry.extend([
+        "iifname \"lo\" accept".to_string(),
         "ip saddr @protected4 goto suspicious".to_string(),
         "ip6 saddr @protected6 goto suspicious".to_string(),
-    ];
+    ]);
     let hook = "type filter hook prerouting priority raw";
     vec![
         Chain { name: "suspicious", hook: "", rules: suspicious },
@@ -110,52 +116,39 @@ fn inbound(tun: &str, ports: &[u16]) -> Vec<Chain> {
     ]
 }
 
-fn notrack() -> Vec<Chain> {
-    let rules = |end: &str, local: &str| {
-        let rule =
-            |ip: &str, set: &str| format!("meta l4proto esp {ip} {end} @{set}{local} notrack");
-        vec![rule("ip", "endpoints4"), rule("ip6", "endpoints6")]
-    };
+/// What leaves this machine, by whatever way.
+fn outbound(tun: &str) -> Vec<Chain> {
     vec![
-        Chain {
-            name: "notrack_in",
-            hook: "type filter hook prerouting priority raw",
-            rules: rules("saddr", " fib daddr type local"),
-        },
         Chain {
             name: "notrack_out",
             hook: "type filter hook output priority raw",
-            rules: rules("daddr", ""),
+            rules: untracked("daddr", "notrack"),
+        },
+        // Not in output and forward: under offset steering the way is known only here.
+        Chain {
+            name: "clamp_out",
+            hook: "type filter hook postrouting priority mangle",
+            rules: vec![format!("oifname \"{tun}\" goto clamp")],
         },
     ]
 }
 
+/// Rules that do `then` with the ESP of which a peer is one end.
+fn untracked(end: &str, then: &str) -> Vec<String> {
+    let rule = |ip: &str, set: &str| format!("meta l4proto esp {ip} {end} @{set} {then}");
+    vec![rule("ip", "endpoints4"), rule("ip6", "endpoints6")]
+}
+
 /// Clamping; what comes out of the tunnel is told what may be sent back into it.
-fn mss(tun: &str, mtu: u16) -> Vec<Chain> {
-    let rules = |direction: &str| {
-        [("ipv4", HEADERS_V4), ("ipv6", HEADERS_V6)]
-            .map(|(family, headers)| {
-                let size = mtu.saturating_sub(headers);
-                format!(
-                    "{direction} \"{tun}\" meta nfproto {family} tcp flags & (syn | rst) == syn \
-                     tcp option maxseg size > {size} tcp option maxseg size set {size}"
-                )
-            })
-            .to_vec()
-    };
-    vec![
-        Chain {
-            name: "mss_in",
-            hook: "type filter hook prerouting priority mangle",
-            rules: rules("iifname"),
-        },
-        // Not in output and forward: under offset steering the way is known only here.
-        Chain {
-            name: "mss_out",
-            hook: "type filter hook postrouting priority mangle",
-            rules: rules("oifname"),
-        },
-    ]
+fn clamp(mtu: u16) -> Chain {
+    let rules = [("ipv4", HEADERS_V4), ("ipv6", HEADERS_V6)].map(|(family, headers)| {
+        let size = mtu.saturating_sub(headers);
+        format!(
+            "meta nfproto {family} tcp flags & (syn | rst) == syn tcp option maxseg size > {size} \
+             tcp option maxseg size set {size}"
+        )
+    });
+    Chain { name: "clamp", hook: "", rules: rules.to_vec() }
 }
 
 fn redirect(interface: &Interface, (mark, mask): (u32, u32), ports: &[u16]) -> Vec<Chain> {

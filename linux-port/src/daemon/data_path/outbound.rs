@@ -171,8 +171,8 @@ impl DataPath {
         let mut packet = PacketBuf::new(slot, HEADROOM, len)?;
         match tunnel.sealer.seal(now, &mut packet) {
             Ok(Sealed::Transmit(_, transmit)) => {
-                self.outer.queue(&transmit, self.used, packet.start());
-                self.used += 1;
+                let start = packet.start();
+                self.queue(&transmit, start);
             }
             Ok(Sealed::TooBig(mtu)) => {
                 if self.icmp_limit.allow(now) && answer_too_big(&mut packet, mtu).is_ok() {
@@ -226,8 +226,8 @@ impl DataPath {
         let mut packet = PacketBuf::new(slot, HEADROOM, len)?;
         // What the sealer drops it counts.
         if let Ok(Sealed::Transmit(_, transmit)) = tunnel.sealer.seal(now, &mut packet) {
-            self.outer.queue(&transmit, self.used, packet.start());
-            self.used += 1;
+            let start = packet.start();
+            self.queue(&transmit, start);
         }
         Ok(true)
     }
