@@ -86,6 +86,10 @@ pub struct IkeTransmit {
     pub path: IkePath,
     /// Its length in bytes.
     pub len: usize,
+    /// Whether somebody unknown has asked for it, perhaps from an address that is not his: what it
+    /// needs on its way (room in a queue, a neighbour's address) must not be what packets and the
+    /// messages of peers need. It may as well be dropped.
+    pub stranger: bool,
 }
 
 /// An IKE endpoint: initiator and responder for any number of peers.
@@ -278,8 +282,10 @@ impl<'a> Ike<'a> {
     /// [`MAX_MESSAGE_LEN`](super::window::MAX_MESSAGE_LEN) bytes. To be called after every other
     /// call until it returns `None`.
     pub fn poll_transmit(&mut self, out: &mut [u8]) -> Option<IkeTransmit> {
-        let sent = self.stateless.take(out).or_else(|| self.table.take(out));
-        sent.map(|(path, len)| IkeTransmit { path, len })
+        if let Some((path, len)) = self.stateless.take(out) {
+            return Some(IkeTransmit { path, len, stranger: true });
+        }
+        self.table.take(out)
     }
 
     /// What has happened. To be called after every other call until it returns `None`.

@@ -9,7 +9,7 @@ use rand_core::CryptoRng;
 
 use super::auth::SignedOctets;
 use super::child::Children;
-use super::endpoint::{Context, IkeSlot, Settings};
+use super::endpoint::{Context, IkeSlot, IkeTransmit, Settings};
 use super::exchange::Task;
 use super::keymat::{IkeKeys, IkeSecrets, IkeSpis, Nonces};
 use super::link::Link;
@@ -303,6 +303,19 @@ impl IkeSa {
     /// Whether both ends are authenticated.
     pub(crate) fn is_established(&self) -> bool {
         matches!(self.state, State::Established | State::Replaced | State::Closing)
+    }
+
+    /// A message that waits to be sent, copied to `out`.
+    pub(crate) fn take_message(&mut self, out: &mut [u8]) -> Option<IkeTransmit> {
+        let (path, len) = self.link.window.take(out)?;
+        // An answer is given again to wherever the request comes from again: somebody may have
+        // caught that, and repeat it under any address.
+        let known = match self.state {
+            State::Initiating => true,
+            State::Established | State::Replaced | State::Closing => path == self.link.path,
+            State::HalfOpen | State::Ended => false,
+        };
+        Some(IkeTransmit { path, len, stranger: !known })
     }
 
     /// When [`super::exchange::handle_timeout`] has something to do.

@@ -7,7 +7,7 @@ use managed::ManagedSlice;
 use rand_core::CryptoRng;
 
 use super::child;
-use super::endpoint::{Context, IkeSlot, MAX_SLOTS, SLOT_BITS, Settings};
+use super::endpoint::{Context, IkeSlot, IkeTransmit, MAX_SLOTS, SLOT_BITS, Settings};
 use super::exchange::{self, informational, init, rekey_ike};
 use super::keymat::IkeSpis;
 use super::link::Link;
@@ -174,15 +174,15 @@ impl<'a> Table<'a> {
     }
 
     /// A message that waits to be sent, copied to `out`.
-    pub(crate) fn take(&mut self, out: &mut [u8]) -> Option<(IkePath, usize)> {
+    pub(crate) fn take(&mut self, out: &mut [u8]) -> Option<IkeTransmit> {
         while let Some(outbox) = &mut self.outbox {
             let at = outbox.front().copied()? as usize;
-            if let Some(sent) = self.get_mut(at).and_then(|sa| sa.link.window.take(out)) {
+            if let Some(sent) = self.get_mut(at).and_then(|sa| sa.take_message(out)) {
                 return Some(sent);
             }
             self.outbox.as_mut()?.pop_front();
         }
-        let sent = self.slots.iter_mut().flatten().find_map(|sa| sa.link.window.take(out));
+        let sent = self.slots.iter_mut().flatten().find_map(|sa| sa.take_message(out));
         if sent.is_none() {
             self.outbox = Some(Deque::new());
         }
