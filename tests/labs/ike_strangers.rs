@@ -69,7 +69,10 @@ impl Flooded {
             println!("port {port}, IPv6 {ipv6}: there {:?}; back {:?}", accounts[0], accounts[1]);
             for account in accounts {
                 let few = account.sent as usize / 200;
-                assert!(account.sent > 500 && account.lost.len() <= few, "port {port}: {account:?}");
+                assert!(
+                    account.sent > 500 && account.lost.len() <= few,
+                    "port {port}: {account:?}"
+                );
             }
         });
         let unanswered = self.unanswered() - before;

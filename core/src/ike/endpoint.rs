@@ -49,7 +49,7 @@ pub struct Settings {
     /// After how long without a sign of life a peer is asked for one.
     pub liveness: Duration,
     /// How many IKE SAs somebody may have begun who is not authenticated, or was refused just now.
-    /// Another one takes the place of the oldest of them.
+    /// Another one takes the place of one of them.
     pub half_open_limit: usize,
     /// From how many of them on a stranger has to return a cookie first (RFC 7296 §2.6).
     pub cookie_threshold: usize,
@@ -222,7 +222,7 @@ impl<'a> Ike<'a> {
             Err(_) => return,
         };
         let Ok(request) = init::Request::read(&message, datagram, path) else { return };
-        if !self.admits(now, path, header, &request) {
+        if !self.admits(now, cx, path, header, &request) {
             return;
         }
         let refused = match self.table.begin_answer(now, cx, &request) {
@@ -249,6 +249,7 @@ impl<'a> Ike<'a> {
     fn admits(
         &mut self,
         now: Instant,
+        cx: &Context<'_>,
         path: &IkePath,
         header: &Header,
         request: &init::Request<'_>,
@@ -264,7 +265,8 @@ impl<'a> Ike<'a> {
             self.stateless.answer(header, path, &Notify::new(NotifyType::COOKIE, &cookie));
             return false;
         }
-        self.guard.allows(now, address)
+        let scarce = self.table.strangers >= self.table.settings.half_open_limit;
+        cx.pad.is_expected_from(address) || self.guard.allows(now, address, scarce)
     }
 
     /// Does what is due. To be called at [`Ike::poll_timeout`], or later.

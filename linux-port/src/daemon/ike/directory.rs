@@ -86,6 +86,10 @@ impl Pad for Directory<'_> {
         self.interface.peers.iter().any(has_ppk)
     }
 
+    fn is_expected_from(&self, from: IpAddr) -> bool {
+        self.calls.iter().any(|call| call.address == Some(from))
+    }
+
     fn pretends_nat(&self, from: IpAddr) -> bool {
         (0..).map(PeerId).zip(&self.interface.peers).any(|(id, _)| {
             self.get(id).is_some_and(|(peer, _, call)| {
