@@ -33,6 +33,7 @@ mod socket_option;
 mod sorted;
 pub mod status;
 pub mod steering;
+pub mod stranger_socket;
 #[cfg(test)]
 mod testing;
 pub mod tun;

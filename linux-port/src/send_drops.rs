@@ -55,6 +55,8 @@ send_drops! {
     QueueFull = "send_queue_full",
     /// The socket took no packet for too long.
     Timeout = "send_timeout",
+    /// An answer to somebody unknown found no room where those wait, or no way.
+    Stranger = "send_stranger",
     /// No socket of this kind could be opened (IPv6 is off, for one).
     NoSocket = "send_no_socket",
     /// Any other error.
@@ -146,6 +148,7 @@ mod tests {
             ("send_too_big", 1),
             ("send_queue_full", 1),
             ("send_timeout", 3),
+            ("send_stranger", 0),
             ("send_no_socket", 0),
             ("send_error", 1),
         ];

@@ -10,6 +10,7 @@ use smoltcp::wire::IpAddress;
 use super::Random;
 use super::exchanges;
 use super::packets::{mutate, packet};
+use super::states;
 use super::targets::{Target, sample};
 use super::world::{Choices, Family, PEERS, World, local, offset, path, prefixes, them, us};
 
@@ -290,8 +291,10 @@ impl Attack {
 
     /// One spoilt input for one of the checks.
     pub fn parsers(&mut self, (name, target): &(&str, Target)) {
-        if *name == "ike_exchanges" {
-            return target(&exchanges::input(&mut self.random));
+        match *name {
+            "ike_exchanges" => return target(&exchanges::input(&mut self.random)),
+            "ike_states" => return target(&states::input(&mut self.random)),
+            _ => {}
         }
         let peer = self.random.below(PEERS);
         let inner = self.honest_inner(peer);

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 
 use simplevpn_core::PeerId;
 use simplevpn_core::crypto::dh::Group;
+use simplevpn_core::ike::keymat::IkeSpis;
 use simplevpn_core::ike::suite::Pfs;
 use simplevpn_core::ike::{IkePath, MAX_MESSAGE_LEN, Phase};
 
@@ -33,13 +34,15 @@ thread_local! {
 }
 
 /// Two nodes and what is between them.
-struct Pair {
+pub(super) struct Pair {
     nodes: Vec<Node>,
-    spy: Spy,
+    pub(super) spy: Spy,
     now: u64,
-    wire: VecDeque<(usize, IkePath, Vec<u8>)>,
+    pub(super) wire: VecDeque<(usize, IkePath, Vec<u8>)>,
     /// How many messages go before the one to be spoilt, and how it is spoilt.
     spoil: Option<(u8, Vec<u8>)>,
+    /// How many IKE SAs an end may have.
+    pub(super) most: usize,
 }
 
 /// Something for [`ike_exchanges`].
@@ -80,12 +83,13 @@ pub fn ike_exchanges(bytes: &[u8]) {
         pair.pass(QUIET);
         return;
     }
-    pair.now += 1000;
+    // So that nobody who replaces keys each time has to wait.
+    pair.now += 5000;
     PAIR.set(Some(pair));
 }
 
 impl Pair {
-    fn new(seed: u64) -> Pair {
+    pub(super) fn new(seed: u64) -> Pair {
         let mut nodes = Net::psk_pair(seed).nodes;
         for (node, other) in nodes.iter_mut().zip([1, 0]) {
             let preferences = &mut node.settings.preferences;
@@ -97,7 +101,7 @@ impl Pair {
             node.restart();
             node.rng.drawn = Some(Vec::new());
         }
-        Pair { nodes, spy: Spy::default(), now: 1000, wire: VecDeque::new(), spoil: None }
+        Pair { nodes, spy: Spy::default(), now: 1000, wire: VecDeque::new(), spoil: None, most: 4 }
     }
 
     fn initiate(&mut self, at: usize) {
@@ -107,7 +111,7 @@ impl Pair {
         self.collect(at);
     }
 
-    fn connect(&mut self) {
+    pub(super) fn connect(&mut self) {
         if self.nodes[0].ike.is_empty() {
             self.initiate(0);
             self.settle();
@@ -115,9 +119,10 @@ impl Pair {
         assert!(self.is_whole(), "they do not connect");
     }
 
-    fn act(&mut self, action: u8) {
+    pub(super) fn act(&mut self, action: u8) {
         let [a, b] = [PeerId(1), PeerId(0)];
         let now = self.now;
+        let action = action % ACTIONS;
         match action {
             0 => return self.initiate(0),
             1 => {
@@ -144,6 +149,9 @@ impl Pair {
             let message = &out[..transmit.len];
             let drawn = self.nodes.iter().flat_map(|node| node.rng.drawn.iter().flatten());
             self.spy.watch(message, &drawn.copied().collect::<Vec<_>>());
+            for node in &mut self.nodes {
+                forget(&mut node.rng.drawn);
+            }
             let message = self.spoilt(message);
             self.wire.push_back((at, transmit.path, message));
         }
@@ -161,20 +169,28 @@ impl Pair {
             }
         }
         let Some((_, how)) = self.spoil.take() else { return message.to_vec() };
+        self.altered(message, &how)
+    }
+
+    /// A message with edits: under its protection, or in the clear if it is sent in the clear.
+    pub(super) fn altered(&self, message: &[u8], how: &[u8]) -> Vec<u8> {
+        if message.len() < 28 {
+            return message.to_vec();
+        }
         let Some(mut plain) = self.spy.open(message) else {
             let mut plain = Plain { first: message[16], text: message[28..].to_vec() };
-            edit(&how, &mut plain);
+            edit(how, &mut plain);
             let mut spoilt = [&message[..28], &plain.text].concat();
             spoilt[16] = plain.first;
             let len = spoilt.len() as u32;
             spoilt[24..28].copy_from_slice(&len.to_be_bytes());
             return spoilt;
         };
-        edit(&how, &mut plain);
+        edit(how, &mut plain);
         self.spy.seal(message, &plain).unwrap_or_else(|| message.to_vec())
     }
 
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         let mut count = 0;
         while let Some((from, path, mut message)) = self.wire.pop_front() {
             let IkePath { local, remote, natt } = path;
@@ -188,7 +204,7 @@ impl Pair {
     }
 
     /// Lets time pass.
-    fn pass(&mut self, ms: u64) {
+    pub(super) fn pass(&mut self, ms: u64) {
         let end = self.now + ms;
         let mut steps = 0;
         loop {
@@ -210,16 +226,73 @@ impl Pair {
         self.now = end;
     }
 
-    fn check_bounds(&self) {
+    pub(super) fn check_bounds(&self) {
         for node in &self.nodes {
             let inbound = node.database.inbound.len();
             assert!(inbound <= MOST_INBOUND, "{inbound} inbound SAs");
-            assert!(node.ike.len() <= 4, "{} IKE SAs", node.ike.len());
+            assert!(node.ike.len() <= self.most, "{} IKE SAs", node.ike.len());
+        }
+    }
+
+    /// Brings the first message on the wire to whom it is for.
+    pub(super) fn deliver_next(&mut self) {
+        let Some((from, path, mut message)) = self.wire.pop_front() else { return };
+        let IkePath { local, remote, natt } = path;
+        let path = IkePath { local: remote, remote: local, natt };
+        let to = 1 - from;
+        self.nodes[to].call(self.now, |ike, now, cx| ike.handle(now, cx, &path, &mut message));
+        self.collect(to);
+    }
+
+    /// Puts a message in the name of a node on the wire.
+    pub(super) fn inject(&mut self, from: usize, message: Vec<u8>) {
+        let [local, remote] = [from, 1 - from].map(|at| (self.nodes[at].address, 4500).into());
+        self.wire.push_back((from, IkePath { local, remote, natt: true }, message));
+    }
+
+    /// The newest IKE SA that a node and the other one both know: its SPIs, whether the node has
+    /// begun it, and the ids that it would use next for a request and an answer, as far as its
+    /// messages tell.
+    pub(super) fn where_it_is(&self, from: usize) -> Option<(IkeSpis, bool, [u32; 2])> {
+        let (spis, ids) = self.spy.newest()?;
+        let initiator = self.nodes[from].ike.status(PeerId(1 - from as u32))?.initiator;
+        Some((spis, initiator, if initiator { ids } else { [ids[1], ids[0]] }))
+    }
+
+    /// One end is started anew, and knows nothing; sometimes it calls.
+    pub(super) fn restart_one(&mut self, choice: u8) {
+        let at = usize::from(choice & 1);
+        self.nodes[at].restart();
+        self.nodes[at].rng.drawn = Some(Vec::new());
+        if choice & 2 != 0 {
+            self.initiate(at);
+        }
+    }
+
+    /// The path of an end changes, and the other end is told if that is possible.
+    pub(super) fn move_one(&mut self, at: usize, choice: u8) {
+        let mut target = self.nodes[at].target(self.nodes[1 - at].address);
+        target.local = [192, 0, 2, 100 + (choice >> 4)].into();
+        let peer = PeerId(1 - at as u32);
+        self.nodes[at].call(self.now, |ike, now, cx| ike.address_changed(now, cx, peer, &target));
+        self.collect(at);
+    }
+
+    /// Whoever has a child has what it takes to receive with it.
+    pub(super) fn check_claims(&self) {
+        for (at, node) in self.nodes.iter().enumerate() {
+            let peer = PeerId(1 - at as u32);
+            let child = node.ike.status(peer).and_then(|status| status.child);
+            assert!(
+                child.is_none() || node.database.outbound(peer).is_some(),
+                "a child without SA"
+            );
+            assert!(child.is_none() || !node.database.inbound.is_empty(), "a child that is deaf");
         }
     }
 
     /// Whether nothing has come of it: both are connected, and agree.
-    fn is_whole(&self) -> bool {
+    pub(super) fn is_whole(&self) -> bool {
         let whole = |at: usize| {
             let peer = PeerId(1 - at as u32);
             let status = self.nodes[at].ike.status(peer);
@@ -232,8 +305,17 @@ impl Pair {
     }
 }
 
+/// Keeps only the newest secrets: those before are of exchanges that have ended.
+fn forget(drawn: &mut Option<Vec<[u8; 32]>>) {
+    if let Some(drawn) = drawn
+        && drawn.len() > 40
+    {
+        drawn.drain(..drawn.len() - 20);
+    }
+}
+
 /// Spoils a message: another type of the first payload, then the edits.
-fn edit(how: &[u8], plain: &mut Plain) {
+pub(super) fn edit(how: &[u8], plain: &mut Plain) {
     let Some((first, edits)) = how.split_first() else { return };
     if *first != 0 {
         plain.first = *first;

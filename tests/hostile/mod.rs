@@ -13,6 +13,7 @@ mod ike;
 mod offloads;
 mod packets;
 mod random;
+mod states;
 pub mod targets;
 mod world;
 

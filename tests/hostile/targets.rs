@@ -13,12 +13,13 @@ use super::{Attack, ike, offloads};
 pub use super::exchanges::ike_exchanges;
 pub use super::ike::{ike_message, ike_open, ike_reassembly};
 pub use super::offloads::{coalesce, segment};
+pub use super::states::ike_states;
 
 /// A check.
 pub type Target = fn(&[u8]);
 
 /// Every check, by name.
-pub const ALL: [(&str, Target); 13] = [
+pub const ALL: [(&str, Target); 14] = [
     ("esp_open", esp_open),
     ("esp_payload", esp_payload),
     ("outbound", outbound),
@@ -32,6 +33,7 @@ pub const ALL: [(&str, Target); 13] = [
     ("ike_open", ike_open),
     ("ike_reassembly", ike_reassembly),
     ("ike_exchanges", ike_exchanges),
+    ("ike_states", ike_states),
 ];
 
 thread_local! {

@@ -7,8 +7,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use simplevpn_core::crypto::sign::PrivateKey;
 use simplevpn_core::ike::suite::Pfs;
-use simplevpn_core::ike::wire::Header;
-use simplevpn_core::ike::wire::numbers::{ExchangeType, PayloadType};
+use simplevpn_core::ike::wire::numbers::{ExchangeType, NotifyType, PayloadType};
+use simplevpn_core::ike::wire::{Header, Message};
 use simplevpn_core::ike::{
     Context, Encap, Ike, IkeEvent, IkePath, IkeStatus, Lifetimes, MAX_MESSAGE_LEN, Phase,
 };
@@ -241,6 +241,19 @@ impl Net {
             altered: true,
         };
         self.link.inject(self.now + 1, flight);
+    }
+
+    /// Somebody at `from`, who really is there, sends a message to a node; returns the cookie that he
+    /// gets in answer, if he gets one.
+    pub fn ask(&mut self, from: SocketAddr, to: SocketAddr, message: &[u8]) -> Option<Vec<u8>> {
+        let node = self.nodes.iter_mut().find(|node| node.address == to.ip())?;
+        let path = IkePath { local: to, remote: from, natt: false };
+        let mut bytes = message.to_vec();
+        node.call(self.now, |ike, now, cx| ike.handle(now, cx, &path, &mut bytes));
+        let mut out = [0; MAX_MESSAGE_LEN];
+        let answer = node.ike.poll_transmit(&mut out)?;
+        let answer = Message::parse(&out[..answer.len]).ok()?;
+        Some(answer.notification(NotifyType::COOKIE)?.data.to_vec())
     }
 
     /// The IKE messages that were recorded: from where, to where, and what.

@@ -1,6 +1,8 @@
 //! Somebody who knows every secret: it reads what two nodes send each other, and changes it so that
 //! nobody notices. This is what a peer could send that has the keys, and breaks the rules.
 
+use std::collections::HashMap;
+
 use rand_core::{Infallible, TryCryptoRng, TryRng};
 use simplevpn_core::crypto::dh::{EphemeralKey, Group, SharedSecret};
 use simplevpn_core::crypto::{Aead, AnyAead, Cipher};
@@ -30,6 +32,8 @@ pub struct Spy {
     keys: Vec<(IkeSpis, IkeKeys)>,
     /// What was asked: by header SPIs, direction and message id.
     asked: Vec<(u64, bool, u32, Half)>,
+    /// Of each end, the id of its next request: that of the initiator first. By IKE SA.
+    next: HashMap<u64, [u32; 2]>,
 }
 
 /// A message without its protection.
@@ -66,6 +70,10 @@ impl Spy {
     /// Learns from a message; `drawn` are the secrets of both nodes.
     pub fn watch(&mut self, message: &[u8], drawn: &[[u8; 32]]) {
         let header = Header::parse(message).unwrap();
+        if !header.response {
+            let next = &mut self.next.entry(header.spis.initiator).or_default();
+            next[usize::from(!header.from_initiator)] = header.message_id.saturating_add(1);
+        }
         let mut copy = message.to_vec();
         if header.exchange == ExchangeType::IKE_SA_INIT {
             if let Ok(message) = Message::parse(message) {
@@ -111,6 +119,30 @@ impl Spy {
             IkeKeys::rekeyed(CIPHER, &old.secrets.sk_d, &shared, nonces, spis)
         };
         self.keys.push((spis, keys));
+        if self.keys.len() > 60 {
+            self.keys.drain(..30);
+            self.asked.drain(..self.asked.len().saturating_sub(30));
+        }
+    }
+
+    /// The IKE SA that was agreed on last, and the id of the next request of its initiator and of its
+    /// responder.
+    pub fn newest(&self) -> Option<(IkeSpis, [u32; 2])> {
+        let (spis, _) = self.keys.last()?;
+        Some((*spis, self.next.get(&spis.initiator).copied().unwrap_or_default()))
+    }
+
+    /// A message with this header and content, under the keys of its IKE SA.
+    pub fn write(&self, header: &Header, plain: &Plain) -> Option<Vec<u8>> {
+        let mut like = vec![0; TEXT_AT + ICV_LEN];
+        like[..8].copy_from_slice(&header.spis.initiator.to_be_bytes());
+        like[8..16].copy_from_slice(&header.spis.responder.to_be_bytes());
+        (like[16], like[17], like[18]) = (46, 0x20, header.exchange.0);
+        like[19] = u8::from(header.from_initiator) << 3 | u8::from(header.response) << 5;
+        like[20..24].copy_from_slice(&header.message_id.to_be_bytes());
+        // An IV that nobody uses for long.
+        like[IV_AT..TEXT_AT].copy_from_slice(&[0xff; 8]);
+        self.seal(&like, plain)
     }
 
     fn key(&self, header: &Header) -> Option<(AnyAead, simplevpn_core::crypto::Salt)> {

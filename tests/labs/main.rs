@@ -14,6 +14,7 @@ mod ike_page;
 mod ike_paths;
 mod ike_rekey;
 mod ike_router;
+mod ike_strangers;
 mod ike_strongswan;
 mod kernel_peer;
 mod life;

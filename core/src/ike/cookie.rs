@@ -1,14 +1,20 @@
-//! What keeps strangers from wearing us out: cookies (RFC 7296 §2.6), and a limit per source.
+//! What keeps strangers from wearing us out: cookies (RFC 7296 §2.6), and a limit per network.
 //!
 //! A cookie shows that somebody receives what is sent to the address it claims to have; it costs us
-//! no memory. Whoever has shown that may then begin so many IKE SAs a second and no more. Both only
-//! count once strangers have begun many.
+//! no memory. Whoever has shown that may then begin so many IKE SAs a second and no more: an address
+//! of IPv4, a /56 of IPv6. Both only count once strangers have begun many.
+//!
+//! Each source has two counters of many, which others use as well, and is held up when both are used
+//! up. 100 sources that use up theirs hold up another one in three minutes of ten; which ones share,
+//! strangers cannot know, and it changes every minute. Peers that are where they are configured to
+//! be are not counted.
 
 use core::net::IpAddr;
 use core::time::Duration;
 
 use rand_core::CryptoRng;
 
+use super::pace::Pace;
 use crate::crypto::prf::{PRF_LEN, Prf, Secret};
 use crate::time::Instant;
 
@@ -17,26 +23,26 @@ pub(crate) const COOKIE_LEN: usize = PRF_LEN;
 
 /// For how long one cookie is given out; it is accepted as long again.
 const EPOCH: Duration = Duration::from_secs(60);
-/// How many counters of sources there are. Which sources share one, strangers cannot know.
-const SOURCES: usize = 64;
-/// How often a source may begin an IKE SA on average, and
+/// How many counters of sources there are in each of two rows.
+const SOURCES: usize = 128;
+/// How often a source may begin an IKE SA on average,
 const INTERVAL: Duration = Duration::from_millis(200);
+/// and how often while strangers have to give way to each other;
+const SCARCE_INTERVAL: Duration = Duration::from_secs(1);
 /// how many times at once.
 const BURST: u32 = 10;
 
 /// What is known about strangers, which is next to nothing.
 pub(crate) struct Guard {
     prf: Prf,
-    /// For each group of sources, when it will have used up no more than its share (the generic
-    /// cell rate algorithm).
-    sources: [Instant; SOURCES],
+    sources: [[Pace; SOURCES]; 2],
 }
 
 impl Guard {
     pub(crate) fn new(rng: &mut dyn CryptoRng) -> Guard {
         let mut secret = Secret::default();
         rng.fill_bytes(&mut *secret);
-        Guard { prf: Prf::new(&[&secret[..]]), sources: [Instant::ZERO; SOURCES] }
+        Guard { prf: Prf::new(&[&secret[..]]), sources: [[Pace::FRESH; SOURCES]; 2] }
     }
 
     /// The cookie for somebody at this address.
@@ -55,18 +61,34 @@ impl Guard {
         })
     }
 
-    /// Whether this source may begin another IKE SA now; counts it if so.
-    pub(crate) fn allows(&mut self, now: Instant, source: IpAddr) -> bool {
-        let (bytes, len) = octets(source);
-        // Whoever has IPv6 has as many addresses as it likes, but not networks.
-        let network = bytes.get(..len.min(8)).unwrap_or_default();
-        let [first, ..] = *self.prf.compute(&[b"source", network]);
-        let Some(used) = self.sources.get_mut(usize::from(first) % SOURCES) else { return false };
-        let allowed = *used <= now.saturating_add(INTERVAL.saturating_mul(BURST));
+    /// Whether this source may begin another IKE SA now; counts it if so. `scarce`: it
+    /// takes the place of somebody else's.
+    pub(crate) fn allows(&mut self, now: Instant, source: IpAddr, scarce: bool) -> bool {
+        let interval = if scarce { SCARCE_INTERVAL } else { INTERVAL };
+        let source = match source {
+            IpAddr::V4(address) => address.to_bits().into(),
+            // Whoever has IPv6 has as many addresses as it likes, but not networks.
+            IpAddr::V6(_) => network(source),
+        };
+        let hash = self.prf.compute(&[b"source", &epoch(now).to_be_bytes(), &source.to_be_bytes()]);
+        let [a, b, ..] = hash.map(|byte| usize::from(byte) % SOURCES);
+        let [row_a, row_b] = &mut self.sources;
+        let counters = [row_a.get_mut(a), row_b.get_mut(b)];
+        let permits = |pace: &&mut Pace| pace.permits(now, interval, BURST);
+        let allowed = counters.iter().flatten().any(permits);
         if allowed {
-            *used = now.max(*used).saturating_add(INTERVAL);
+            counters.into_iter().flatten().for_each(|pace| pace.count(now, interval));
         }
         allowed
+    }
+}
+
+/// The network that an address is in, as far as one attacker may have it: a /24 of IPv4, a /56 of
+/// IPv6.
+pub(crate) fn network(address: IpAddr) -> u64 {
+    match address {
+        IpAddr::V4(address) => 1 << 63 | u64::from(address.to_bits() >> 8),
+        IpAddr::V6(address) => (address.to_bits() >> 72) as u64,
     }
 }
 
@@ -131,13 +153,33 @@ mod tests {
     #[test]
     fn a_source_has_its_share_and_leaves_others_theirs() {
         let mut guard = Guard::new(&mut Dice(1, None));
-        let mut allowed = |millis, last| {
-            let source = [192, 0, 2, last].into();
-            (0..100).filter(|_| guard.allows(Instant::from_millis(millis), source)).count()
+        let mut allowed = |millis, last, scarce| {
+            let (now, source) = (Instant::from_millis(millis), [192, 0, 2, last].into());
+            (0..100).filter(|_| guard.allows(now, source, scarce)).count()
         };
-        assert_eq!(allowed(0, 1), 11);
-        assert_eq!(allowed(1000, 1), 5);
-        assert_eq!(allowed(1000, 3), 11);
-        assert_eq!(allowed(100_000, 1), 11);
+        assert_eq!(allowed(0, 1, false), 11);
+        assert_eq!(allowed(1000, 1, false), 5);
+        assert_eq!(allowed(1000, 3, false), 11);
+        assert_eq!(allowed(100_000, 1, false), 11);
+        assert_eq!(allowed(110_000, 1, true), 11);
+        assert_eq!(allowed(115_000, 1, true), 5);
+    }
+
+    /// A hundred sources ask as often as they like for ten minutes; others want in once a minute.
+    #[test]
+    fn many_sources_do_not_hold_up_all_others() {
+        let mut guard = Guard::new(&mut Dice(3, None));
+        let mut allowed = 0;
+        for second in 0..600 {
+            let now = Instant::from_millis(second * 1000);
+            for last in 0..100 {
+                for _ in 0..5 {
+                    let _ = guard.allows(now, [10, 0, 0, last].into(), true);
+                }
+            }
+            let honest = [198, 51, second as u8, 1].into();
+            allowed += usize::from(guard.allows(now, honest, true));
+        }
+        assert!(allowed > 300, "{allowed} of 600");
     }
 }

@@ -51,7 +51,7 @@ pub struct Settings {
     /// After how long without a sign of life a peer is asked for one.
     pub liveness: Duration,
     /// How many IKE SAs somebody may have begun who is not authenticated, or was refused just now.
-    /// Another one takes the place of the oldest of them.
+    /// Another one takes the place of one of them.
     pub half_open_limit: usize,
     /// From how many of them on a stranger has to return a cookie first (RFC 7296 §2.6).
     pub cookie_threshold: usize,
@@ -88,6 +88,10 @@ pub struct IkeTransmit {
     pub path: IkePath,
     /// Its length in bytes.
     pub len: usize,
+    /// Whether somebody unknown has asked for it, perhaps from an address that is not his: what it
+    /// needs on its way (room in a queue, a neighbour's address) must not be what packets and the
+    /// messages of peers need. It may as well be dropped.
+    pub stranger: bool,
 }
 
 /// An IKE endpoint: initiator and responder for any number of peers.
@@ -229,7 +233,7 @@ impl<'a> Ike<'a> {
             Err(_) => return,
         };
         let Ok(request) = init::Request::read(&message, datagram, path) else { return };
-        if !self.admits(now, path, header, &request) {
+        if !self.admits(now, cx, path, header, &request) {
             return;
         }
         let answered = self.table.begin_answer(now, cx, &request);
@@ -258,6 +262,7 @@ impl<'a> Ike<'a> {
     fn admits(
         &mut self,
         now: Instant,
+        cx: &Context<'_>,
         path: &IkePath,
         header: &Header,
         request: &init::Request<'_>,
@@ -273,7 +278,8 @@ impl<'a> Ike<'a> {
             self.stateless.answer(header, path, &Notify::new(NotifyType::COOKIE, &cookie));
             return false;
         }
-        self.guard.allows(now, address)
+        let scarce = self.table.strangers >= self.table.settings.half_open_limit;
+        cx.pad.is_expected_from(address) || self.guard.allows(now, address, scarce)
     }
 
     /// Does what is due. To be called at [`Ike::poll_timeout`], or later.
@@ -294,8 +300,10 @@ impl<'a> Ike<'a> {
     /// [`MAX_MESSAGE_LEN`](super::window::MAX_MESSAGE_LEN) bytes. To be called after every other
     /// call until it returns `None`.
     pub fn poll_transmit(&mut self, out: &mut [u8]) -> Option<IkeTransmit> {
-        let sent = self.stateless.take(out).or_else(|| self.table.take(out));
-        sent.map(|(path, len)| IkeTransmit { path, len })
+        if let Some((path, len)) = self.stateless.take(out) {
+            return Some(IkeTransmit { path, len, stranger: true });
+        }
+        self.table.take(out)
     }
 
     /// What has happened. To be called after every other call until it returns `None`.

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`endpoint`] | [`Ike`]: which IKE SA a message is for |
 //! | `table` | the slots of IKE SAs, and what concerns several of them |
-//! | `cookie`, `stateless` | what keeps strangers from wearing us out, and what they get |
+//! | `cookie`, `crowd`, `stateless` | what keeps strangers from wearing us out, who of them gives way, and what they get |
 //! | [`wire`] | messages as bytes |
 //! | `link` | what protects them, and where they go |
 //! | `window` | message ids, retransmission, answers that are asked for again |
@@ -30,6 +30,7 @@ mod by_peer;
 mod child;
 mod cookie;
 mod cp;
+mod crowd;
 pub mod endpoint;
 mod erase;
 mod exchange;
@@ -39,6 +40,7 @@ mod link;
 mod mobike;
 mod nat;
 mod nonce;
+mod pace;
 pub mod pad;
 pub mod path;
 mod ppk;

@@ -34,6 +34,12 @@ pub trait Pad {
     /// [`Encap::Udp`].
     fn pretends_nat(&self, from: IpAddr) -> bool;
 
+    /// Whether a peer is configured to be at this address: when there are too many strangers, it
+    /// goes before them. By default, no.
+    fn is_expected_from(&self, _from: IpAddr) -> bool {
+        false
+    }
+
     /// Whether any peer has a postquantum preshared key (RFC 8784 §3): it is announced before the
     /// peer is known.
     fn has_ppk(&self) -> bool;

@@ -10,12 +10,14 @@ use rand_core::CryptoRng;
 
 use super::auth::SignedOctets;
 use super::child::Children;
-use super::endpoint::{Context, IkeSlot, Settings};
+use super::crowd::Stranger;
+use super::endpoint::{Context, IkeSlot, IkeTransmit, Settings};
 use super::exchange::Task;
 use super::keymat::{IkeKeys, IkeSecrets, IkeSpis, Nonces};
 use super::link::Link;
 use super::nat::Nat;
 use super::nonce::Lowest;
+use super::pace::Pace;
 use super::pad::{Encap, Lifetimes, Pad, PadEntry};
 use super::path::{IkePath, Target};
 use super::queue::Events;
@@ -35,6 +37,10 @@ use crate::time::Instant;
 /// How long to wait, and up to as long again, before something is tried once more.
 const BUSY_PAUSE: Duration = Duration::from_secs(2);
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
+/// How often a peer may have keys replaced on average: what that costs is a key exchange, and slots
+/// for what is replaced. How many times at once.
+const RENEWAL: Duration = Duration::from_secs(2);
+const RENEWALS_AT_ONCE: u32 = 10;
 /// Length of our nonces in bytes.
 pub(crate) const NONCE_LEN: usize = 32;
 
@@ -244,6 +250,10 @@ pub struct IkeSa {
     pub(crate) seen: Option<[u8; SHA1_LEN]>,
     /// How ESP travels, as configured for the peer.
     pub(crate) encap: Encap,
+    /// Whether it was begun from where a peer is configured to be.
+    pub(crate) expected: bool,
+    /// How often the peer may have keys replaced.
+    renewals: Pace,
     /// What our request is for that is on the way.
     pub(crate) task: Task,
     /// What is to be requested when no request is on the way.
@@ -287,6 +297,8 @@ impl IkeSa {
             rumour: None,
             encap: Encap::Auto,
             seen: None,
+            expected: false,
+            renewals: Pace::FRESH,
         }
     }
 
@@ -301,9 +313,9 @@ impl IkeSa {
         let mut link = Link::new(initiator, spis, self.link.path);
         link.keys = Some(keys);
         link.fragments = self.link.fragments;
-        let IkeSa { peer, target, about, nat, encap, since, last_heard, .. } = *self;
+        let IkeSa { peer, target, about, nat, encap, since, last_heard, renewals, .. } = *self;
         let twin = IkeSa::new(now, State::Replaced, link);
-        IkeSa { peer, target, about, nat, encap, since, last_heard, ..twin }
+        IkeSa { peer, target, about, nat, encap, since, last_heard, renewals, ..twin }
     }
 
     /// The peer, and what is configured for it.
@@ -312,10 +324,27 @@ impl IkeSa {
         Some((peer, pad.entry(peer)?))
     }
 
+    /// It, as one of the strangers, if it is of one.
+    pub(crate) fn as_stranger(&self, slot: usize) -> Option<Stranger> {
+        self.is_strangers().then_some(Stranger {
+            slot,
+            address: self.link.path.remote.ip(),
+            since: self.since,
+            refused: self.state == State::Ended,
+            expected: self.expected,
+        })
+    }
+
     /// Whether it is of somebody who is not authenticated, or was refused just now.
     pub(crate) fn is_strangers(&self) -> bool {
         let begun = matches!(self.state, State::HalfOpen | State::Ended);
         begun && self.peer.is_none() && !self.link.initiator
+    }
+
+    /// Whether it is in nobody's use any more: all has been said but that it has ended, or even
+    /// that.
+    pub(crate) fn is_replaced(&self) -> bool {
+        matches!(self.state, State::Replaced | State::Closing) && !self.link.window.has_to_send()
     }
 
     /// Whether we have begun the first of all IKE SAs that have succeeded each other: the
@@ -327,6 +356,19 @@ impl IkeSa {
     /// Whether both ends are authenticated.
     pub(crate) fn is_established(&self) -> bool {
         matches!(self.state, State::Established | State::Replaced | State::Closing)
+    }
+
+    /// A message that waits to be sent, copied to `out`.
+    pub(crate) fn take_message(&mut self, out: &mut [u8]) -> Option<IkeTransmit> {
+        let (path, len) = self.link.window.take(out)?;
+        // An answer is given again to wherever the request comes from again: somebody may have
+        // caught that, and repeat it under any address.
+        let known = match self.state {
+            State::Initiating => true,
+            State::Established | State::Replaced | State::Closing => path == self.link.path,
+            State::HalfOpen | State::Ended => false,
+        };
+        Some(IkeTransmit { path, len, stranger: !known })
     }
 
     /// When [`super::exchange::handle_timeout`] has something to do.
@@ -365,6 +407,16 @@ impl IkeSa {
         if may_move && self.nat.remote && !self.nat.local && self.link.path != *path {
             self.move_to(env, path);
         }
+    }
+
+    /// Whether the peer may have keys replaced now, or has to wait, since it does that without
+    /// pause; counts it if so.
+    pub(crate) fn may_renew(&mut self, now: Instant) -> bool {
+        let permitted = self.renewals.permits(now, RENEWAL, RENEWALS_AT_ONCE);
+        if permitted {
+            self.renewals.count(now, RENEWAL);
+        }
+        permitted
     }
 
     /// From now on the peer is reached on `path`, with IKE and ESP.

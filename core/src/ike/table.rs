@@ -1,5 +1,6 @@
 //! The slots of IKE SAs: which one is whose, and what concerns several of them.
 
+use core::net::IpAddr;
 use core::time::Duration;
 
 use heapless::{Deque, HistoryBuf};
@@ -8,7 +9,8 @@ use rand_core::CryptoRng;
 
 use super::by_peer::{ByPeer, PeerLink};
 use super::child;
-use super::endpoint::{Context, IkeSlot, MAX_SLOTS, SLOT_BITS, Settings};
+use super::crowd;
+use super::endpoint::{Context, IkeSlot, IkeTransmit, MAX_SLOTS, SLOT_BITS, Settings};
 use super::exchange::{self, informational, init, rekey_ike};
 use super::keymat::IkeSpis;
 use super::link::Link;
@@ -34,6 +36,11 @@ const OUTBOX_LEN: usize = 16;
 
 /// How many strangers are known who were answered, and may ask again.
 const ANSWERED_LEN: usize = 64;
+
+/// How many strangers are compared to find out who gives way.
+const MOST_COMPARED: usize = 64;
+/// How many IKE SAs of one peer wait for their deletion at most.
+const MOST_REPLACED: usize = 3;
 
 /// What an exchange does with an IKE SA.
 pub(crate) type Work<'w> = &'w mut dyn FnMut(&mut IkeSa, &mut Env<'_>) -> Outcome;
@@ -137,10 +144,18 @@ impl<'a> Table<'a> {
         Some((free, random >> SLOT_BITS << SLOT_BITS | free as u64))
     }
 
-    /// The same; strangers have to give way if there is none.
-    fn spare_or_strangers(&mut self, rng: &mut dyn CryptoRng) -> Option<(usize, u64)> {
+    /// The same for whoever comes from `newcomer`, or for somebody known. If there is none,
+    /// strangers have to give way, then what is in nobody's use, but not what is at `at`.
+    fn spare_or_make(
+        &mut self,
+        rng: &mut dyn CryptoRng,
+        newcomer: Option<IpAddr>,
+        at: Option<usize>,
+    ) -> Option<(usize, u64)> {
         self.spare(rng).or_else(|| {
-            self.evict_stranger();
+            if !self.evict_stranger(newcomer) {
+                self.evict_replaced(at);
+            }
             self.spare(rng)
         })
     }
@@ -150,7 +165,7 @@ impl<'a> Table<'a> {
         let spare = if self.get(at).is_some_and(IkeSa::is_strangers) {
             None
         } else {
-            self.spare_or_strangers(cx.rng)
+            self.spare_or_make(cx.rng, None, Some(at))
         };
         let (before, rest) = self.slots.split_at_mut_checked(at).unwrap_or_default();
         let Some((Some(sa), after)) = rest.split_first_mut() else { return };
@@ -171,7 +186,10 @@ impl<'a> Table<'a> {
         }
         match outcome {
             Outcome::Keep => {}
-            Outcome::Established => self.replace_others(at, now, cx),
+            Outcome::Established => {
+                self.replace_others(at, now, cx);
+                self.limit_replaced(at);
+            }
             Outcome::Yields => self.yield_to_other(at, now, cx),
             Outcome::Succeeded => self.succeed(at, now, cx),
             Outcome::Gone(reason) => self.end(at, cx, reason, None),
@@ -198,15 +216,15 @@ impl<'a> Table<'a> {
     }
 
     /// A message that waits to be sent, copied to `out`.
-    pub(crate) fn take(&mut self, out: &mut [u8]) -> Option<(IkePath, usize)> {
+    pub(crate) fn take(&mut self, out: &mut [u8]) -> Option<IkeTransmit> {
         while let Some(outbox) = &mut self.outbox {
             let at = outbox.front().copied()? as usize;
-            if let Some(sent) = self.get_mut(at).and_then(|sa| sa.link.window.take(out)) {
+            if let Some(sent) = self.get_mut(at).and_then(|sa| sa.take_message(out)) {
                 return Some(sent);
             }
             self.outbox.as_mut()?.pop_front();
         }
-        let sent = self.slots.iter_mut().flatten().find_map(|sa| sa.link.window.take(out));
+        let sent = self.slots.iter_mut().flatten().find_map(|sa| sa.take_message(out));
         if sent.is_none() {
             self.outbox = Some(Deque::new());
         }
@@ -255,14 +273,47 @@ impl<'a> Table<'a> {
         true
     }
 
-    /// Forgets the stranger that has been there longest: whoever is honest is not for long.
-    fn evict_stranger(&mut self) {
-        let strangers =
-            self.slots.iter_mut().filter(|slot| slot.as_ref().is_some_and(IkeSa::is_strangers));
-        let oldest = strangers.min_by_key(|slot| slot.as_ref().map(|sa| sa.since));
-        if let Some(oldest) = oldest {
-            *oldest = None;
-            self.strangers = self.strangers.saturating_sub(1);
+    /// Forgets the stranger who has to give way; false if there is none.
+    fn evict_stranger(&mut self, newcomer: Option<IpAddr>) -> bool {
+        if self.strangers == 0 {
+            return false;
+        }
+        let strangers = || (0..self.slots.len()).filter_map(|at| self.get(at)?.as_stranger(at));
+        let found: heapless::Vec<_, MOST_COMPARED> = strangers().take(MOST_COMPARED).collect();
+        let evicted = crowd::gives_way(|| found.iter().copied(), newcomer);
+        let Some(slot) = evicted.and_then(|at| self.slots.get_mut(at)) else { return false };
+        *slot = None;
+        self.strangers = self.strangers.saturating_sub(1);
+        true
+    }
+
+    /// Forgets the IKE SA whose place another one has taken longest ago: only its deletion is still
+    /// to be told.
+    fn evict_replaced(&mut self, but: Option<usize>) {
+        let replaced =
+            |at: &usize| Some(*at) != but && self.get(*at).is_some_and(IkeSa::is_replaced);
+        let replaced = (0..self.slots.len()).filter(replaced);
+        let oldest = replaced.min_by_key(|at| self.get(*at).map(|sa| sa.last_heard));
+        if let Some(slot) = oldest.and_then(|at| self.slots.get_mut(at)) {
+            *slot = None;
+        }
+    }
+
+    /// Of the IKE SAs with the peer of this one that are in nobody's use, only so many stay.
+    fn limit_replaced(&mut self, at: usize) {
+        let Some(peer) = self.get(at).and_then(|sa| sa.peer) else { return };
+        loop {
+            let replaced = |other: &usize| {
+                let of_peer = |sa: &IkeSa| sa.peer == Some(peer) && sa.is_replaced();
+                *other != at && self.get(*other).is_some_and(of_peer)
+            };
+            let all = || (0..self.slots.len()).filter(replaced);
+            if all().count() <= MOST_REPLACED {
+                return;
+            }
+            let oldest = all().min_by_key(|at| self.get(*at).map(|sa| sa.last_heard));
+            let Some(slot) = oldest.and_then(|at| self.slots.get_mut(at)) else { return };
+            *slot = None;
         }
     }
 
@@ -273,14 +324,18 @@ impl<'a> Table<'a> {
         cx: &mut Context<'_>,
         request: &init::Request<'_>,
     ) -> Result<(), init::Refusal> {
+        let from = request.path.remote.ip();
         if self.strangers >= self.settings.half_open_limit {
-            self.evict_stranger();
+            self.evict_stranger(Some(from));
         }
-        let (at, spi) = self.spare_or_strangers(cx.rng).ok_or(init::Refusal::Silence)?;
+        let spare = self.spare_or_make(cx.rng, Some(from), None);
+        let (at, spi) = spare.ok_or(init::Refusal::Silence)?;
+        let expected = cx.pad.is_expected_from(from);
         let slot = self.slots.get_mut(at).ok_or(init::Refusal::Silence)?;
         let mut env = Env::new(now, cx, &self.settings, &mut self.events);
         init::respond(slot, &mut env, spi, request)?;
         if let Some(sa) = slot {
+            sa.expected = expected;
             self.answered.write((sa.link.spis.initiator, at as u32));
         }
         self.strangers = self.strangers.saturating_add(1);
@@ -303,7 +358,7 @@ impl<'a> Table<'a> {
         if self.find_peer(peer).is_some_and(lives) {
             return;
         }
-        let Some((at, initiator)) = self.spare_or_strangers(cx.rng) else {
+        let Some((at, initiator)) = self.spare_or_make(cx.rng, None, None) else {
             return self.events.push(IkeEvent::Failed(peer, Reason::Full));
         };
         let Some(slot) = self.slots.get_mut(at) else { return };
@@ -427,6 +482,7 @@ impl<'a> Table<'a> {
             self.with(slot_of(own), now, cx, &mut |_, _| Outcome::Keep);
         }
         self.with(at, now, cx, &mut |_, _| Outcome::Keep);
+        self.limit_replaced(at);
     }
 
     /// See [`Ike::enlarge`](super::Ike::enlarge).

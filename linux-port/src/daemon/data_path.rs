@@ -10,7 +10,7 @@ mod inbound;
 mod outbound;
 
 use simplevpn_core::icmp::RateLimit;
-use simplevpn_core::ike::IkePath;
+use simplevpn_core::ike::IkeTransmit;
 use simplevpn_core::wire::natt::NON_ESP_MARKER;
 use simplevpn_core::{HEADROOM, Instant, PacketBuf, Path, Transmit};
 
@@ -117,7 +117,8 @@ impl DataPath {
     }
 
     /// Sends an IKE message. It is lost when packets wait, and will be sent again.
-    pub(super) fn send_message(&mut self, path: &IkePath, message: &[u8], now: Instant) {
+    pub(super) fn send_message(&mut self, transmit: &IkeTransmit, message: &[u8], now: Instant) {
+        let IkeTransmit { path, stranger, .. } = *transmit;
         let marker: &[u8] = if path.natt { &NON_ESP_MARKER } else { &[] };
         let len = marker.len() + message.len();
         let slot = self.slots.get_mut(self.used).unwrap_or_default();
@@ -127,6 +128,13 @@ impl DataPath {
         };
         let bytes = marker.iter().chain(message);
         room.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        // Where an emulator does not tell our address, only the socket knows it.
+        if stranger && !path.local.ip().is_unspecified() {
+            if let Ok(mut packet) = PacketBuf::new(slot, HEADROOM, len) {
+                self.outer.send_to_stranger(&mut packet, &path);
+            }
+            return;
+        }
         let udp = Path::Udp { local: path.local, remote: path.remote };
         let transmit = Transmit { path: udp, traffic_class: 0, len, oversize: false };
         let which = Which::of_ike(path.remote.ip(), path.natt);

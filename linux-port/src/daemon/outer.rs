@@ -6,7 +6,8 @@ use std::io;
 use std::os::fd::AsFd;
 
 use nix::sys::socket::{setsockopt, sockopt};
-use simplevpn_core::{Instant, Path, Transmit};
+use simplevpn_core::ike::IkePath;
+use simplevpn_core::{Instant, PacketBuf, Path, Transmit};
 
 use super::ike;
 use crate::batch::Slots;
@@ -14,6 +15,7 @@ use crate::config::model::Interface;
 use crate::outer_socket::{Family, OuterSocket};
 use crate::send_drops::{SendDrop, SendDrops};
 use crate::send_queue::Flush;
+use crate::stranger_socket::StrangerSocket;
 use crate::{esp_socket, sorted, udp_socket};
 
 /// How long packets wait for a socket that takes none before they are dropped.
@@ -85,6 +87,8 @@ pub(super) struct Outer {
     sockets: [Option<OuterSocket>; Which::ALL.len()],
     /// The UDP ports of the sockets that have one.
     ports: [Option<u16>; Which::ALL.len()],
+    /// Where answers to strangers leave, if any are answered.
+    strangers: [Option<StrangerSocket>; 2],
     tunlink: Option<Tunlink>,
     /// Packets that fit into each queue.
     batch: usize,
@@ -139,10 +143,17 @@ impl Outer {
                 None => None,
             };
         }
+        let mut strangers = [None, None];
+        if ike {
+            for (socket, family) in strangers.iter_mut().zip([Family::V4, Family::V6]) {
+                *socket = StrangerSocket::open(family, mark)
+                    .map_err(|error| format!("cannot open a raw socket: {error}"))?;
+            }
+        }
         let tunlink = interface.tunlink.as_ref();
         let tunlink = tunlink.map(|device| Tunlink { device: device.clone(), bound: true });
         let drops = SendDrops::of(&interface.name);
-        let mut outer = Outer { sockets, ports, tunlink, batch, blocked: None, drops };
+        let mut outer = Outer { sockets, ports, strangers, tunlink, batch, blocked: None, drops };
         outer.follow_tunlink();
         Ok(outer)
     }
@@ -152,8 +163,9 @@ impl Outer {
     pub(super) fn follow_tunlink(&mut self) {
         let Some(Tunlink { device, bound }) = &mut self.tunlink else { return };
         let name = device.as_str().into();
-        let mut sockets = self.sockets.iter().flatten();
-        let result = sockets.try_for_each(|s| setsockopt(&s.as_fd(), sockopt::BindToDevice, &name));
+        let strangers = self.strangers.iter().flatten().map(AsFd::as_fd);
+        let mut sockets = self.sockets.iter().flatten().map(AsFd::as_fd).chain(strangers);
+        let result = sockets.try_for_each(|s| setsockopt(&s, sockopt::BindToDevice, &name));
         match (result, *bound) {
             (Ok(()), false) => log::info!("tunlink {device}: there"),
             (Err(error), true) => {
@@ -196,6 +208,17 @@ impl Outer {
                 }
             }
             _ => self.drops.count(SendDrop::NoSocket, 1),
+        }
+    }
+
+    /// Sends a datagram to somebody unknown at once, or never: it leaves packets of others alone.
+    pub(super) fn send_to_stranger(&mut self, packet: &mut PacketBuf<'_>, path: &IkePath) {
+        let bound = self.tunlink.as_ref().is_none_or(|tunlink| tunlink.bound);
+        let family = Family::of(path.remote.ip());
+        let mut sockets = self.strangers.iter().flatten();
+        let socket = sockets.find(|socket| bound && socket.family() == family);
+        if socket.is_none_or(|socket| socket.send(packet, path.local, path.remote).is_err()) {
+            self.drops.count(SendDrop::Stranger, 1);
         }
     }
 

@@ -168,6 +168,9 @@ fn answer_child(
     if !Both::fit([&local, &remote]) {
         return because(NotifyType::TS_UNACCEPTABLE);
     }
+    if !sa.may_renew(env.now) {
+        return because(NotifyType::TEMPORARY_FAILURE);
+    }
     let Some(spi_in) = env.child_spi() else { return because(NotifyType::NO_ADDITIONAL_SAS) };
     let (key, shared) = match chosen.suite.group {
         None => (None, None),

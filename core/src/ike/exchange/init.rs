@@ -242,7 +242,7 @@ fn asked_again(initiation: &Initiation, groups: &[Group], message: &Message<'_>)
 pub(crate) struct Request<'m> {
     message: &'m Message<'m>,
     datagram: &'m [u8],
-    path: IkePath,
+    pub(crate) path: IkePath,
     ke: Ke<'m>,
     pub(crate) nonce: &'m [u8],
     /// The cookie it returns, if it does.

@@ -77,6 +77,10 @@ pub(super) fn respond(
         refuse(sa, Refusal::Group(chosen.suite.group))?;
         return Ok(Outcome::Keep);
     }
+    if !sa.may_renew(env.now) {
+        refuse(sa, Refusal::Because(NotifyType::TEMPORARY_FAILURE))?;
+        return Ok(Outcome::Keep);
+    }
     let key = EphemeralKey::generate(chosen.suite.group, env.rng);
     let nonce = env.nonce();
     let nonces = Nonces { initiator: theirs, responder: &nonce };

@@ -86,6 +86,10 @@ impl Pad for Directory<'_> {
         self.interface.peers.iter().any(has_ppk)
     }
 
+    fn is_expected_from(&self, from: IpAddr) -> bool {
+        self.calls.iter().any(|call| call.address == Some(from))
+    }
+
     /// Whoever calls from the address of a peer is taken for that one. From elsewhere it may be
     /// anyone: if there are peers that have to use UDP, all have to, rather than those not.
     fn pretends_nat(&self, from: IpAddr) -> bool {
