@@ -25,15 +25,18 @@ impl Instant {
     }
 
     /// How long after `earlier` this instant lies; zero if it does not.
+    // Dividing 64 bits is a lot of code for 32-bit processors, and this is asked for everywhere.
+    #[inline(never)]
     #[must_use]
     pub const fn saturating_since(self, earlier: Instant) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
     /// This instant moved `by` later; the end of time if that overflows.
+    #[inline(never)]
     #[must_use]
-    pub fn saturating_add(self, by: Duration) -> Instant {
-        let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+    pub const fn saturating_add(self, by: Duration) -> Instant {
+        let by = by.as_secs().saturating_mul(1000).saturating_add(by.subsec_millis() as u64);
         Instant(self.0.saturating_add(by))
     }
 }

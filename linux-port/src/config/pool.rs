@@ -13,7 +13,7 @@ use super::peer::Lines;
 use super::prefix::{host_prefix, is_ipv6, overlaps, range, with_address};
 
 /// How many addresses are tried for a peer before the pool counts as full.
-const TRIES: u128 = 65536;
+const TRIES: u64 = 65536;
 
 /// Gives addresses to peers without `allowed_ips`.
 pub(super) fn assign(
@@ -56,11 +56,10 @@ fn free(pool: IpCidr, name: &[u8], taken: &[IpCidr]) -> Option<IpCidr> {
     // The network itself, all its routers, or every host in it (RFC 919, RFC 4291 §2.6.1).
     let no_host =
         |address| longest - pool.prefix_len() > 1 && (address == first || address == last);
-    let hash =
-        sha1(&[name]).first_chunk().map_or(0, |bytes| u128::from(u64::from_be_bytes(*bytes)));
-    let count = (last - first).saturating_add(1);
+    let hash = sha1(&[name]).first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+    let count = u64::try_from(last - first).unwrap_or(u64::MAX).saturating_add(1);
     (0..count.min(TRIES)).find_map(|n| {
-        let address = first + (hash % count + n) % count;
+        let address = first + u128::from(hash.wrapping_add(n) % count);
         let candidate = with_len(with_address(pool, address), longest);
         let in_use = no_host(address) || taken.iter().any(|other| overlaps(*other, candidate));
         (!in_use).then_some(candidate)

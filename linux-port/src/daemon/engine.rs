@@ -83,6 +83,12 @@ impl From<steering::Error> for Trouble {
     }
 }
 
+/// What changes only with a restart.
+fn fixed(interface: &Interface) -> impl PartialEq {
+    let Interface { port, nat_port, fwmark, tunlink, state_dir, .. } = interface;
+    (port, nat_port, fwmark, tunlink, state_dir)
+}
+
 /// What the surroundings have to be told at the next tick.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Changed {
@@ -188,10 +194,6 @@ impl Engine {
         {
             return Ok(());
         }
-        let fixed = |i: &Interface| {
-            let Interface { port, nat_port, fwmark, .. } = *i;
-            (port, nat_port, fwmark, i.tunlink.clone(), i.state_dir.clone())
-        };
         if fixed(&interface) != fixed(&self.interface) {
             return Err(
                 "port, nat_port, fwmark, tunlink and state_dir change only with a restart; \

@@ -169,7 +169,8 @@ impl Outer {
         match (result, *bound) {
             (Ok(()), false) => log::info!("tunlink {device}: there"),
             (Err(error), true) => {
-                log::warn!("tunlink {device}: {}; nothing is sent until it is there", error.desc());
+                let error = io::Error::from(error);
+                log::warn!("tunlink {device}: {error}; nothing is sent until it is there");
             }
             _ => {}
         }

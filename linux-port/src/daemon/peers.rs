@@ -98,12 +98,13 @@ impl<'p> Others<'p> {
 }
 
 fn same_sas(before: &Peer, after: &Peer) -> bool {
-    let of_sas = |peer: &Peer| {
-        let Peer { offset, offset6, encap, .. } = *peer;
-        let Peer { endpoint, allowed_ips, local_ips, .. } = peer.clone();
-        (offset, offset6, encap, endpoint, allowed_ips, local_ips)
-    };
     before.keying == after.keying && (manual(after).is_some() || of_sas(before) == of_sas(after))
+}
+
+/// What negotiated SAs depend on beside the keys.
+fn of_sas(peer: &Peer) -> impl PartialEq {
+    let Peer { offset, offset6, encap, endpoint, allowed_ips, local_ips, .. } = peer;
+    (offset, offset6, encap, endpoint, allowed_ips, local_ips)
 }
 
 fn manual(peer: &Peer) -> Option<&ManualKeys> {
@@ -310,8 +311,8 @@ impl Peers {
         let keepalive = config.persistent_keepalive;
         sealer.set_keepalive(id, keepalive.map(|s| core::time::Duration::from_secs(s.into())));
         // Cannot fail: storage was made for these peers, and overlaps were refused before.
-        if let Err(error) = all {
-            log::error!("peer {}: its policies do not fit: {error:?}", config.name);
+        if all.is_err() {
+            log::error!("peer {}: its policies do not fit", config.name);
         }
     }
 
@@ -343,8 +344,8 @@ impl Peers {
             return;
         };
         self.tunnel.sealer.install(id, outbound, ANNOUNCE_BELOW);
-        if let Err(error) = self.tunnel.opener.install(inbound) {
-            log::error!("peer {}: inbound SA: {error:?}", peer.config.name);
+        if self.tunnel.opener.install(inbound).is_err() {
+            log::error!("peer {}: no room for its inbound SA", peer.config.name);
         }
     }
 }

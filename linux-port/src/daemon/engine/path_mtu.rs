@@ -6,6 +6,7 @@
 
 use core::net::IpAddr;
 use core::time::Duration;
+use std::io;
 
 use simplevpn_core::{Instant, Path, PeerId, pmtu};
 
@@ -118,10 +119,12 @@ impl Engine {
         let mut errors = Vec::new();
         socket.errors(|error| errors.push(error));
         for error in errors {
-            if let PathProblem::Mtu(mtu) = error.what {
-                self.learn_mtu(&error, mtu as usize, now);
-            } else {
-                log::debug!("{}: {} is not reached: {error:?}", self.interface.name, error.to);
+            match error.what {
+                PathProblem::Mtu(mtu) => self.learn_mtu(&error, mtu as usize, now),
+                PathProblem::Unreachable(errno) => {
+                    let (name, why) = (&self.interface.name, io::Error::from_raw_os_error(errno));
+                    log::debug!("{name}: {} is not reached: {why}", error.to);
+                }
             }
         }
     }
