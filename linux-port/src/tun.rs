@@ -5,17 +5,14 @@
 //! checksums. It decides how much of that it does. The device is not persistent: it vanishes with
 //! the daemon.
 
-use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::uio::{readv, writev};
 use simplevpn_core::offload::{Gso, Offload, PartialChecksum};
 
 mod ioctls {
-    // An `ifreq` goes in and comes out, whatever the number says.
-    nix::ioctl_readwrite_bad!(tunsetiff, nix::request_code_write!(b'T', 202, 4), libc::ifreq);
     nix::ioctl_write_int!(tunsetoffload, b'T', 208);
     nix::ioctl_write_ptr!(tunsetvnethdrsz, b'T', 216, libc::c_int);
     nix::ioctl_write_ptr!(tunsetvnetle, b'T', 220, libc::c_int);
@@ -78,7 +75,7 @@ fn emit(offload: &Offload, little_endian: bool) -> [u8; HEADER_LEN] {
 /// A TUN device, open and non-blocking.
 #[derive(Debug)]
 pub struct TunDevice {
-    fd: File,
+    fd: OwnedFd,
     little_endian: bool,
     features: u64,
 }
@@ -89,7 +86,13 @@ impl TunDevice {
     /// # Errors
     /// A sentence that says what is wrong and what would help.
     pub fn create(name: &str) -> Result<TunDevice, String> {
-        let fd = attach(name).map_err(|error| explain(name, &error))?;
+        let mut configuration = tun::Configuration::default();
+        configuration.tun_name(name).platform_config(|platform| {
+            platform.ensure_root_privileges(false).vnet_hdr(true);
+        });
+        let device = tun::create(&configuration).map_err(|error| explain(name, error))?;
+        // SAFETY: `into_raw_fd` gives up the descriptor, so that it has no other owner.
+        let fd = unsafe { OwnedFd::from_raw_fd(device.into_raw_fd()) };
         let mut device = TunDevice { fd, little_endian: true, features: 0 };
         device
             .configure()
@@ -97,7 +100,8 @@ impl TunDevice {
         Ok(device)
     }
 
-    fn configure(&mut self) -> io::Result<()> {
+    fn configure(&mut self) -> nix::Result<()> {
+        fcntl(&self.fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         let fd = self.fd.as_raw_fd();
         // SAFETY: the kernel reads one int; the descriptor is a TUN device's.
         unsafe { ioctls::tunsetvnethdrsz(fd, &(HEADER_LEN as libc::c_int)) }?;
@@ -115,7 +119,7 @@ impl TunDevice {
                 break;
             }
         }
-        Ok(result?)
+        result
     }
 
     /// Whether the kernel takes and gives super-packets of UDP.
@@ -170,38 +174,20 @@ impl AsFd for TunDevice {
     }
 }
 
-/// A new device `name`, without packet information.
-fn attach(name: &str) -> io::Result<File> {
-    let mut options = File::options();
-    options.read(true).write(true).custom_flags(libc::O_NONBLOCK);
-    let fd = options.open("/dev/net/tun")?;
-    // SAFETY: all zeros are an `ifreq` without name and flags.
-    let mut request: libc::ifreq = unsafe { core::mem::zeroed() };
-    // One byte is left for the end of the name.
-    if name.len() >= request.ifr_name.len() {
-        return Err(io::Error::from_raw_os_error(libc::EINVAL));
-    }
-    for (room, byte) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *room = byte as libc::c_char;
-    }
-    let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
-    request.ifr_ifru.ifru_flags = flags as libc::c_short;
-    // SAFETY: the kernel reads and writes an `ifreq`; the descriptor is one of /dev/net/tun.
-    unsafe { ioctls::tunsetiff(fd.as_raw_fd(), &mut request) }?;
-    Ok(fd)
-}
-
-fn explain(name: &str, error: &io::Error) -> String {
-    let help = match error.raw_os_error() {
-        Some(libc::ENOENT) => {
-            "; /dev/net/tun is missing: load the kernel module tun (OpenWrt: kmod-tun)"
-        }
-        Some(libc::EPERM) => "; it needs root, or CAP_NET_ADMIN",
-        Some(libc::EACCES) => "; this user may not open /dev/net/tun",
-        Some(libc::EBUSY) => "; another program has this device open",
-        Some(libc::EINVAL) => {
-            "; an interface of another kind has this name, or the name is not a valid one"
-        }
+fn explain(name: &str, error: tun::Error) -> String {
+    let help = match &error {
+        tun::Error::Io(error) => match error.raw_os_error() {
+            Some(libc::ENOENT) => {
+                "; /dev/net/tun is missing: load the kernel module tun (OpenWrt: kmod-tun)"
+            }
+            Some(libc::EPERM) => "; it needs root, or CAP_NET_ADMIN",
+            Some(libc::EACCES) => "; this user may not open /dev/net/tun",
+            Some(libc::EBUSY) => "; another program has this device open",
+            Some(libc::EINVAL) => {
+                "; an interface of another kind has this name, or the name is not a valid one"
+            }
+            _ => "",
+        },
         _ => "",
     };
     format!("cannot create the TUN device {name}: {error}{help}")
