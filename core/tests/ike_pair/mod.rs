@@ -227,7 +227,7 @@ impl End {
         let mut rng = Dice(seed, None);
         let address = address.parse().unwrap();
         // One end has it in every test.
-        let ike = endpoint(&mut rng, seed % 2 == 0);
+        let ike = endpoint(&mut rng, seed.is_multiple_of(2));
         End { ike, rng, pad, sad: Sad::default(), events: Vec::new(), address }
     }
 
