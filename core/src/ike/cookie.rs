@@ -1,13 +1,15 @@
-//! What keeps strangers from wearing us out: cookies (RFC 7296 §2.6), and a limit per network.
+//! What keeps strangers from wearing us out: cookies (RFC 7296 §2.6), and a limit per source.
 //!
 //! A cookie shows that somebody receives what is sent to the address it claims to have; it costs us
 //! no memory. Whoever has shown that may then begin so many IKE SAs a second and no more: an address
 //! of IPv4, a /56 of IPv6. Both only count once strangers have begun many.
 //!
-//! Each source has two counters of many, which others use as well, and is held up when both are used
-//! up. 100 sources that use up theirs hold up another one in three minutes of ten; which ones share,
-//! strangers cannot know, and it changes every minute. Peers that are where they are configured to
-//! be are not counted.
+//! Each source has three counters of many, which others use as well: two by its address, one by its
+//! network. It is held up when all three are used up. Attackers in one network, however many, so hold
+//! up only each other, and a neighbour of theirs if they are some hundred; N of them in N networks
+//! hold up one newcomer in `1 / (1 - exp(-N / 256))^3`: 100 of them one in thirty. Which ones share,
+//! strangers cannot know, and it changes every minute. Peers that are where they are configured to be
+//! are not counted.
 
 use core::net::IpAddr;
 use core::time::Duration;
@@ -23,8 +25,10 @@ pub(crate) const COOKIE_LEN: usize = PRF_LEN;
 
 /// For how long one cookie is given out; it is accepted as long again.
 const EPOCH: Duration = Duration::from_secs(60);
-/// How many counters of sources there are in each of two rows.
-const SOURCES: usize = 128;
+/// How many counters of sources there are in each row.
+const SOURCES: usize = 256;
+/// Rows by address, and then one by network.
+const ROWS: usize = 3;
 /// How often a source may begin an IKE SA on average,
 const INTERVAL: Duration = Duration::from_millis(200);
 /// and how often while strangers have to give way to each other;
@@ -35,14 +39,14 @@ const BURST: u32 = 10;
 /// What is known about strangers, which is next to nothing.
 pub(crate) struct Guard {
     prf: Prf,
-    sources: [[Pace; SOURCES]; 2],
+    sources: [[Pace; SOURCES]; ROWS],
 }
 
 impl Guard {
     pub(crate) fn new(rng: &mut dyn CryptoRng) -> Guard {
         let mut secret = Secret::default();
         rng.fill_bytes(&mut *secret);
-        Guard { prf: Prf::new(&[&secret[..]]), sources: [[Pace::FRESH; SOURCES]; 2] }
+        Guard { prf: Prf::new(&[&secret[..]]), sources: [[Pace::FRESH; SOURCES]; ROWS] }
     }
 
     /// The cookie for somebody at this address.
@@ -65,19 +69,26 @@ impl Guard {
     /// takes the place of somebody else's.
     pub(crate) fn allows(&mut self, now: Instant, source: IpAddr, scarce: bool) -> bool {
         let interval = if scarce { SCARCE_INTERVAL } else { INTERVAL };
+        let network = network(source);
         let source = match source {
             IpAddr::V4(address) => address.to_bits().into(),
             // Whoever has IPv6 has as many addresses as it likes, but not networks.
-            IpAddr::V6(_) => network(source),
+            IpAddr::V6(_) => network,
         };
-        let hash = self.prf.compute(&[b"source", &epoch(now).to_be_bytes(), &source.to_be_bytes()]);
-        let [a, b, ..] = hash.map(|byte| usize::from(byte) % SOURCES);
-        let [row_a, row_b] = &mut self.sources;
-        let counters = [row_a.get_mut(a), row_b.get_mut(b)];
-        let permits = |pace: &&mut Pace| pace.permits(now, interval, BURST);
-        let allowed = counters.iter().flatten().any(permits);
-        if allowed {
-            counters.into_iter().flatten().for_each(|pace| pace.count(now, interval));
+        let epoch = epoch(now).to_be_bytes();
+        let hash = |of: &[u8], what: u64| self.prf.compute(&[of, &epoch, &what.to_be_bytes()]);
+        let [a, b, ..] = *hash(b"source", source);
+        let [c, ..] = *hash(b"network", network);
+        let mut counters = self.sources.iter_mut().zip([a, b, c]);
+        let counters = [(); ROWS]
+            .map(|()| counters.next().and_then(|(row, at)| row.get_mut(usize::from(at) % SOURCES)));
+        let mut allowed = false;
+        for pace in counters.into_iter().flatten() {
+            // One that is used up is not charged further: it will be somebody else's.
+            if pace.permits(now, interval, BURST) {
+                pace.count(now, interval);
+                allowed = true;
+            }
         }
         allowed
     }
@@ -126,6 +137,8 @@ fn octets(address: IpAddr) -> ([u8; 16], usize) {
 
 #[cfg(test)]
 mod tests {
+    use core::net::Ipv4Addr;
+
     use super::*;
     use crate::ike::tests::pair::Dice;
 
@@ -165,21 +178,32 @@ mod tests {
         assert_eq!(allowed(115_000, 1, true), 5);
     }
 
-    /// A hundred sources ask as often as they like for ten minutes; others want in once a minute.
-    #[test]
-    fn many_sources_do_not_hold_up_all_others() {
+    /// Attackers, who are so many in each network, ask as often as they like for ten minutes; somebody
+    /// else wants in every second.
+    fn let_in(attackers: u32, of_network: u32) -> usize {
         let mut guard = Guard::new(&mut Dice(3, None));
         let mut allowed = 0;
         for second in 0..600 {
             let now = Instant::from_millis(second * 1000);
-            for last in 0..100 {
+            for number in 0..attackers {
+                let address = (number / of_network) << 8 | number % of_network;
                 for _ in 0..5 {
-                    let _ = guard.allows(now, [10, 0, 0, last].into(), true);
+                    let _ = guard.allows(now, Ipv4Addr::from(0x0a00_0000 | address).into(), true);
                 }
             }
             let honest = [198, 51, second as u8, 1].into();
             allowed += usize::from(guard.allows(now, honest, true));
         }
-        assert!(allowed > 300, "{allowed} of 600");
+        allowed
+    }
+
+    #[test]
+    fn many_sources_do_not_hold_up_all_others() {
+        for (attackers, of_network, at_least) in
+            [(100, 1, 560), (250, 250, 590), (1000, 20, 450), (1000, 250, 580)]
+        {
+            let allowed = let_in(attackers, of_network);
+            assert!(allowed >= at_least, "{attackers}, {of_network} in each: {allowed} of 600");
+        }
     }
 }
