@@ -32,6 +32,9 @@ use crate::wire::esp::NextHeader;
 /// How many events wait at most; a further one is told again later.
 const EVENTS: usize = 16;
 
+/// No clock gets there.
+const NEVER: Instant = Instant::from_millis(u64::MAX);
+
 /// An outbound peer, in a slot that the caller lends.
 ///
 /// On a hub it comes from memory with nearly every packet, so what each packet needs lies together
@@ -41,7 +44,7 @@ pub struct OutboundPeer<A> {
     sa: Option<OutboundSa<A>>,
     path: Option<Path>,
     traffic: Traffic,
-    /// When something was last sent; zero: never.
+    /// When something was last sent, or [`NEVER`]: an `Option` would be 8 bytes more.
     silent_since: Instant,
     /// Numbers left below which the SA's end is announced, once.
     announce_below: u64,
@@ -67,7 +70,7 @@ impl<A> OutboundPeer<A> {
             sa: None,
             path: None,
             traffic: Traffic::default(),
-            silent_since: Instant::ZERO,
+            silent_since: NEVER,
             announce_below: 0,
             offset,
             path_mtu: 1500,
@@ -112,7 +115,7 @@ impl<A> OutboundPeer<A> {
 
     /// We say something to it, or would have.
     fn speaks(&mut self, now: Instant) {
-        self.silent_since = now.max(Instant::from_millis(1));
+        self.silent_since = now;
         self.greet = false;
     }
 
@@ -125,7 +128,7 @@ impl<A> OutboundPeer<A> {
             return Some(Instant::ZERO);
         }
         let interval = Duration::from_millis(self.keepalive?.get().into());
-        if self.silent_since == Instant::ZERO {
+        if self.silent_since == NEVER {
             return Some(Instant::ZERO);
         }
         Some(self.silent_since.saturating_add(interval))
