@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use simplevpn_tests::lab::capture::Kind;
+use simplevpn_tests::lab::capture::{Frame, Kind};
 use simplevpn_tests::lab::daemon::{Daemon, KeyPair, Peer, Vpn};
 use simplevpn_tests::lab::process::eventually;
 use simplevpn_tests::lab::raw::udp_packet;
@@ -158,7 +158,8 @@ fn whoever_sends_packets_on_gets_none_of_the_answers() {
     );
     assert_eq!(sites.client.ping_sized(ip("10.2.0.2"), 56, 5).right, 5);
     assert!(!b.show().contains("192.0.2.99"), "{}", b.show());
-    let diverted = wire.finish().count(|frame| frame.is_protected());
+    let to_attacker = |frame: &Frame| frame.addresses.is_some_and(|(_, to)| to == ip("192.0.2.99"));
+    let diverted = wire.finish().count(to_attacker);
     assert_eq!(diverted, 0, "{}", b.show());
     sites.a.run("nft delete table ip attack");
     sites.client.assert_uses(&sites.server, "10.2.0.2");
