@@ -75,7 +75,9 @@ impl Spread {
     pub(crate) fn of(figures: impl Iterator<Item = f64>) -> Option<Spread> {
         let mut figures: Vec<f64> = figures.filter(|figure| figure.is_finite()).collect();
         figures.sort_by(f64::total_cmp);
-        let median = *figures.get(figures.len() / 2)?;
+        // Of an even number, between the two in the middle.
+        let [low, high] = [(figures.len().max(1) - 1) / 2, figures.len() / 2];
+        let median = f64::midpoint(*figures.get(low)?, *figures.get(high)?);
         Some(Spread { median, least: *figures.first()?, most: *figures.last()? })
     }
 }
