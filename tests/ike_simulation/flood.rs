@@ -111,7 +111,7 @@ impl Crowd {
     fn asks_for_100_ms(&mut self) {
         let to = SocketAddr::new(self.net.nodes[1].address, 500);
         for n in 0..self.count {
-            let address = (n / self.of_network) << 8 | n % self.of_network + 1;
+            let address = ((n / self.of_network) << 8) | (n % self.of_network + 1);
             let from = SocketAddr::new(Ipv4Addr::from(0x0a00_0000 | address).into(), 500);
             let mut message = self.first.clone();
             message[..8].copy_from_slice(&self.random.draw().to_be_bytes());

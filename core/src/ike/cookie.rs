@@ -186,7 +186,7 @@ mod tests {
         for second in 0..600 {
             let now = Instant::from_millis(second * 1000);
             for number in 0..attackers {
-                let address = (number / of_network) << 8 | number % of_network;
+                let address = ((number / of_network) << 8) | (number % of_network);
                 for _ in 0..5 {
                     let _ = guard.allows(now, Ipv4Addr::from(0x0a00_0000 | address).into(), true);
                 }
