@@ -80,19 +80,24 @@ fn no_packet_is_lost_whatever_message_is_corrupted() {
     survives(Kind::Corrupted);
 }
 
+/// Both agree when a link is good again that has done everything that links do to so many per cent.
+fn gets_over(net: &mut Net, percent: u64) {
+    net.grace = 60_000;
+    net.link.percent = Percent::of_each(percent);
+    everything(net);
+    everything(net);
+    net.link.percent = Percent::NONE;
+    net.pass(150_000);
+    net.check_settled();
+}
+
 #[test]
 fn both_agree_once_a_bad_link_is_good_again() {
     for percent in [1, 3, 5, 10, 20, 30] {
         for seed in 0..10 {
             println!("{percent} % of each, seed {seed}");
             let mut net = Net::psk_pair(seed << 8 | percent);
-            net.grace = 60_000;
-            net.link.percent = Percent::of_each(percent);
-            everything(&mut net);
-            everything(&mut net);
-            net.link.percent = Percent::NONE;
-            net.pass(150_000);
-            net.check_settled();
+            gets_over(&mut net, percent);
         }
     }
 }
@@ -103,13 +108,7 @@ fn both_agree_although_many_fragments_are_lost() {
         for seed in 0..4 {
             println!("{percent} % of each, seed {seed}");
             let mut net = Net::wordy_pair(seed << 8 | percent);
-            net.grace = 60_000;
-            net.link.percent = Percent::of_each(percent);
-            everything(&mut net);
-            everything(&mut net);
-            net.link.percent = Percent::NONE;
-            net.pass(150_000);
-            net.check_settled();
+            gets_over(&mut net, percent);
         }
     }
 }

@@ -23,6 +23,9 @@ pub(crate) mod pair;
 
 use pair::{Datagram, End, PEER, Pair};
 
+mod fragments;
+mod renewals;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 /// The IKE SA of an end.
@@ -337,106 +340,6 @@ fn refused_requests_for_new_keys_take_no_slots() {
     pair.assert_up();
 }
 
-/// A connection whose ends list 32 networks behind Bob.
-fn wordy() -> Pair {
-    let mut pair = Pair::keys();
-    let networks = (0..32).map(|number| std::format!("fd02:{number}::/32").parse().unwrap());
-    pair.alice.pad.remote = networks.collect();
-    pair.bob.pad.local = vec!["fd02::/16".parse().unwrap()];
-    pair
-}
-
-/// Whether a datagram is a fragment, and belongs to an exchange of this type.
-fn is_fragment(datagram: &Datagram, exchange: ExchangeType) -> bool {
-    datagram.bytes[16] == PayloadType::SKF.0 && datagram.bytes[18] == exchange.0
-}
-
-#[test]
-fn what_does_not_fit_one_datagram_is_sent_in_fragments() {
-    let mut pair = wordy();
-    pair.connect();
-    let fragments =
-        |pair: &Pair, exchange| pair.sent.iter().filter(|sent| is_fragment(sent, exchange)).count();
-    assert_eq!(fragments(&pair, ExchangeType::IKE_AUTH), 4, "request and answer, of two each");
-    let now = pair.now;
-    pair.alice.call(|ike, cx| ike.rekey_child(now, cx, PEER));
-    pair.advance(SECOND * 10);
-    assert_eq!(fragments(&pair, ExchangeType::CREATE_CHILD_SA), 4);
-    // So do the IKE SAs that succeed the first one.
-    pair.alice.call(|ike, cx| ike.rekey(now, cx, PEER));
-    pair.advance(SECOND * 10);
-    let now = pair.now;
-    pair.alice.call(|ike, cx| ike.rekey_child(now, cx, PEER));
-    pair.advance(SECOND * 10);
-    assert_eq!(fragments(&pair, ExchangeType::CREATE_CHILD_SA), 8);
-    pair.assert_up();
-    assert_eq!(pair.bob.sad.outbound.as_ref().unwrap().local.len(), 32);
-    let longest = pair.sent.iter().map(|sent| sent.bytes.len()).max();
-    assert_eq!(longest, Some(super::MAX_MESSAGE_LEN));
-}
-
-#[test]
-fn all_fragments_are_sent_again_as_they_were() {
-    for lost in 0..4 {
-        let mut pair = wordy();
-        pair.initiate();
-        let mut seen = 0;
-        pair.advance_with(SECOND * 3, |_, datagram| {
-            let fragment = is_fragment(datagram, ExchangeType::IKE_AUTH);
-            seen += usize::from(fragment);
-            !fragment || seen != lost + 1
-        });
-        pair.assert_up();
-        let auth = |sent: &&Datagram| is_fragment(sent, ExchangeType::IKE_AUTH);
-        let [requests, answers] = [true, false].map(|to_bob| {
-            let sent = pair.sent.iter().filter(auth);
-            let sent = sent.filter(|sent| (sent.to.ip() == pair.bob.address) == to_bob);
-            sent.map(|sent| sent.bytes.clone()).collect::<Vec<_>>()
-        });
-        assert_eq!(requests.len(), 4, "the request, and once more");
-        assert_eq!(requests[..2], requests[2..]);
-        // If Bob has answered before, the first fragment alone has him do it again.
-        assert_eq!(answers.len(), if lost < 2 { 2 } else { 4 });
-        assert_eq!(answers[..2], answers[answers.len() - 2..]);
-    }
-}
-
-#[test]
-fn an_answer_is_asked_for_again_by_the_first_fragment_alone() {
-    let mut pair = wordy();
-    pair.connect();
-    let to_bob = pair.sent.iter().filter(|sent| sent.to.ip() == pair.bob.address);
-    let fragments = to_bob.filter(|sent| is_fragment(sent, ExchangeType::IKE_AUTH));
-    let fragments: Vec<Datagram> = fragments.cloned().collect();
-    pair.deliver(fragments[1].clone());
-    assert!(pair.wire.is_empty());
-    pair.deliver(fragments[0].clone());
-    assert_eq!(pair.wire.len(), 2, "all of the answer");
-    pair.wire.clear();
-    pair.deliver(fragments[1].clone());
-    assert!(pair.wire.is_empty());
-}
-
-#[test]
-fn a_peer_that_takes_no_fragments_gets_none() {
-    let mut pair = Pair::keys();
-    pair.connect();
-    let (now, wordy) = (pair.now, wordy());
-    let at = pair.alice.ike.table.find_peer(PEER).unwrap();
-    pair.alice.call(|ike, cx| {
-        ike.table.with(at, now, cx, &mut |sa, _| {
-            sa.link.fragments = false;
-            super::sa::Outcome::Keep
-        });
-    });
-    pair.alice.pad.remote = wordy.alice.pad.remote;
-    pair.alice.call(|ike, cx| ike.rekey_child(now, cx, PEER));
-    pair.settle();
-    let down = IkeEvent::Down(PEER, Reason::TooLong);
-    assert!(pair.alice.events.contains(&down), "{:?}", pair.alice.events);
-    assert!(!pair.sent.iter().any(|sent| sent.bytes[16] == PayloadType::SKF.0));
-}
-
 /// What Bob would have answered to Alice's new address with this COOKIE2 in it.
 fn answer_with(pair: &Pair, answer: &Datagram, cookie: Option<&[u8]>) -> Datagram {
     let (key, salt) = key(false, sa(&pair.bob));
@@ -587,82 +490,4 @@ fn a_request_finds_a_peer_whose_nat_has_changed_its_mind() {
     assert_ne!(pair.bob.sad.outbound.as_ref().unwrap().spi, spi);
     // IKE itself has not moved.
     assert_eq!(pair.bob.status().path.remote, before);
-}
-
-/// Alice has her IKE SA replaced, and never deletes the one before.
-fn renew_and_leave(pair: &mut Pair) {
-    let now = pair.now;
-    pair.alice.call(|ike, cx| ike.rekey(now, cx, PEER));
-    pair.settle_with(|_, it| it.bytes[18] != ExchangeType::INFORMATIONAL.0);
-}
-
-#[test]
-fn replaced_ike_sas_of_one_peer_take_few_slots() {
-    let mut pair = Pair::psk();
-    pair.connect();
-    for round in 0..40 {
-        let before = sa(&pair.bob).link.spis;
-        renew_and_leave(&mut pair);
-        assert_ne!(sa(&pair.bob).link.spis, before, "round {round}");
-        for end in [&pair.alice, &pair.bob] {
-            assert!(end.ike.len() <= 5, "round {round}: {} IKE SAs", end.ike.len());
-        }
-        pair.now = pair.now.saturating_add(SECOND * 2);
-    }
-    pair.assert_up();
-    pair.advance(SECOND * 120);
-    assert_eq!((pair.alice.ike.len(), pair.bob.ike.len()), (1, 1));
-}
-
-#[test]
-fn a_peer_that_replaces_keys_without_pause_has_to_wait() {
-    for child in [false, true] {
-        let mut pair = Pair::psk();
-        pair.connect();
-        let spi = |pair: &Pair| match child {
-            true => pair.alice.sad.outbound.as_ref().unwrap().spi.into(),
-            false => sa(&pair.bob).link.spis.initiator,
-        };
-        let mut seen = std::collections::BTreeSet::new();
-        for _ in 0..40 {
-            let now = pair.now;
-            pair.alice.call(|ike, cx| match child {
-                true => ike.rekey_child(now, cx, PEER),
-                false => ike.rekey(now, cx, PEER),
-            });
-            pair.settle();
-            seen.insert(spi(&pair));
-        }
-        assert_eq!(seen.len(), 11, "child: {child}");
-        pair.advance(SECOND * 60);
-        let before = spi(&pair);
-        let now = pair.now;
-        pair.alice.call(|ike, cx| match child {
-            true => ike.rekey_child(now, cx, PEER),
-            false => ike.rekey(now, cx, PEER),
-        });
-        pair.settle();
-        assert_ne!(spi(&pair), before, "after a while it may again");
-        pair.advance(SECOND * 10);
-        pair.assert_up();
-    }
-}
-
-#[test]
-fn when_slots_run_out_what_was_replaced_gives_way() {
-    let mut pair = Pair::psk();
-    pair.connect();
-    (0..3).for_each(|_| renew_and_leave(&mut pair));
-    assert_eq!(pair.bob.ike.len(), 4);
-    pair.bob.ike.settings_mut().cookie_threshold = 1000;
-    let free = pair::SLOTS - 4;
-    crowd(&mut pair, free as u64);
-    // As if the other slots were all of peers.
-    pair.bob.ike.table.strangers = 0;
-    let before = sa(&pair.bob).link.spis;
-    let now = pair.now;
-    pair.alice.call(|ike, cx| ike.rekey(now, cx, PEER));
-    pair.settle();
-    assert_ne!(sa(&pair.bob).link.spis, before);
-    pair.assert_up();
 }
