@@ -175,7 +175,7 @@ fn strongswan_speaks_ike_with_strongswan_in_a_guest() {
     assert!(host.pings("10.77.2.1"));
     assert_eq!(there.sa().child("encap"), "yes");
     assert_eq!(there.sa().child("spi-in"), here.sa().child("spi-out"));
-    there.guest("ping -c 1 -W 3 10.77.1.1");
+    there.guest("ping -c 1 -W 10 10.77.1.1");
 }
 
 ///  strongSwan 10.9.0.1 -- tap -- 10.9.0.2 libreswan in a guest
@@ -210,7 +210,7 @@ fn strongswan_speaks_ike_with_libreswan() {
     );
     swan.initiates().unwrap();
     assert!(host.pings("10.77.2.1"));
-    libreswan.guest("ping -c 1 -W 3 10.77.1.1");
+    libreswan.guest("ping -c 1 -W 10 10.77.1.1");
     let before = swan.sa();
     libreswan.rekeys_child();
     assert!(

@@ -28,12 +28,12 @@ impl Load {
         let tool = peer_tool();
         let tool = tool.display();
         let Load { stream, datagram, lossy } = self;
-        let patience = if *lossy { 300 } else { 3000 };
+        let patience = if *lossy { 300 } else { 10_000 };
         // Of several, ping waits for the last no longer than its interval.
         let ping = if *lossy {
             format!("ping -c 4 -i 0.1 -W 1 {far}")
         } else {
-            format!("for n in 1 2 3 4; do ping -c 1 -W 3 {far}; done")
+            format!("for n in 1 2 3 4; do ping -c 1 -W 10 {far}; done")
         };
         format!(
             "set -e\n\
