@@ -2,15 +2,17 @@
 //! moment leaves the old one or the new one.
 //!
 //! `sequence-numbers` is text: a header, one line `out HASH NUMBER` or `in HASH NUMBER` for each
-//! key, and a check line. `lock` is never written; its first byte is locked while the file is
-//! replaced, another byte for each key in use, so that several processes can share the directory
-//! but never a key.
+//! key, and a check line. `lock` is locked while that file is replaced, and a byte of one of the
+//! `lock-N` for each key in use, so that several processes can share the directory but never a key.
+//! None of them is ever written. The kernel looks through all locks of a file for each new one:
+//! twenty thousand in one file took six seconds.
 
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write as _};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -24,6 +26,8 @@ const FILE: &str = "sequence-numbers";
 const NEW_FILE: &str = "sequence-numbers.new";
 const LOCK_FILE: &str = "lock";
 const HEADER: &str = "simplevpn sequence numbers 1";
+/// Files between which the locks of keys are divided; a few keys open a few of them.
+const KEY_LOCK_FILES: usize = 32;
 /// Room for a hundred thousand keys.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 
@@ -75,11 +79,12 @@ impl RecordId {
         Self { direction, hash: hash.first_chunk().copied().unwrap_or_default() }
     }
 
-    /// The byte of the lock file that stands for this record. Within 31 bits, since `off_t` may
-    /// have no more; two keys of two processes that meet there are refused, not confused.
-    fn lock_byte(self) -> libc::off_t {
+    /// The lock file and the byte of it that stand for this record. Within 31 bits, since `off_t`
+    /// may have no more; two keys of two processes that meet there are refused, not confused.
+    fn lock_place(self) -> (usize, libc::off_t) {
+        let file = usize::from(self.hash.first().copied().unwrap_or_default()) % KEY_LOCK_FILES;
         let last = self.hash.last_chunk().copied().unwrap_or_default();
-        (u32::from_be_bytes(last) & 0x3fff_ffff) as libc::off_t + 1
+        (file, (u32::from_be_bytes(last) & 0x7fff_ffff) as libc::off_t)
     }
 }
 
@@ -93,6 +98,8 @@ pub(super) struct Store {
     dir: PathBuf,
     dir_file: File,
     lock_file: File,
+    /// Opened when a key needs one.
+    key_locks: [OnceLock<File>; KEY_LOCK_FILES],
 }
 
 impl Store {
@@ -120,16 +127,10 @@ impl Store {
                 "is on {kind}, which a restart erases; name a directory on a disk or flash"
             )));
         }
-        let lock_file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(dir.join(LOCK_FILE))
+        let lock_file = open_lock(&dir.join(LOCK_FILE))
             .map_err(|cause| error(format!("cannot be written: {cause}")))?;
-        Ok(Self { dir: dir.to_owned(), dir_file, lock_file })
+        let key_locks = [const { OnceLock::new() }; KEY_LOCK_FILES];
+        Ok(Self { dir: dir.to_owned(), dir_file, lock_file, key_locks })
     }
 
     pub(super) fn error(&self, what: impl Into<String>) -> StateError {
@@ -142,8 +143,9 @@ impl Store {
 
     /// Takes a record for this process; `false`: another has it.
     pub(super) fn lock(&self, record: RecordId) -> Result<bool, StateError> {
-        let lock = byte_lock(libc::F_WRLCK, record.lock_byte());
-        match fcntl(&self.lock_file, FcntlArg::F_OFD_SETLK(&lock)) {
+        let (number, byte) = record.lock_place();
+        match fcntl(self.key_lock(number)?, FcntlArg::F_OFD_SETLK(&byte_lock(libc::F_WRLCK, byte)))
+        {
             Ok(_) => Ok(true),
             Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
             Err(cause) => Err(self.cannot_lock(cause)),
@@ -152,9 +154,22 @@ impl Store {
 
     /// Gives a record back.
     pub(super) fn unlock(&self, record: RecordId) {
-        let lock = byte_lock(libc::F_UNLCK, record.lock_byte());
+        let (number, byte) = record.lock_place();
+        let Some(file) = self.key_locks.get(number).and_then(OnceLock::get) else { return };
         // Unlocking what is locked cannot fail, and a lock that stayed would end with the process.
-        let _ = fcntl(&self.lock_file, FcntlArg::F_OFD_SETLK(&lock));
+        let _ = fcntl(file, FcntlArg::F_OFD_SETLK(&byte_lock(libc::F_UNLCK, byte)));
+    }
+
+    fn key_lock(&self, number: usize) -> Result<&File, StateError> {
+        let name = format!("{LOCK_FILE}-{number}");
+        let cell =
+            self.key_locks.get(number).ok_or_else(|| self.error(format!("has no {name}")))?;
+        if let Some(file) = cell.get() {
+            return Ok(file);
+        }
+        let file = open_lock(&self.dir.join(&name))
+            .map_err(|cause| self.error(format!("{name} cannot be opened: {cause}")))?;
+        Ok(cell.get_or_init(|| file))
     }
 
     /// Changes the records and returns when the change is on disk.
@@ -211,6 +226,18 @@ impl Store {
         std::fs::rename(&new, self.dir.join(FILE))?;
         self.dir_file.sync_all()
     }
+}
+
+/// Opens a file that is only there to be locked.
+fn open_lock(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)
 }
 
 /// A lock of the kind `kind` on one byte.
