@@ -8,7 +8,8 @@
 //! - `inbound` and `notrack_out`: ESP between us and the peers is not tracked, since an entry of
 //!   one direction would make the kernel refuse the other. The ESP of hosts behind us stays tracked.
 //!   Untracked ESP is never `established`: whoever filters input has to accept protocol 50
-//!   explicitly.
+//!   explicitly. What leaves is known by its mark, at the same price whatever the number of peers;
+//!   by its destination only where the kernel knows no marks.
 //! - `clamp`: TCP's maximum segment size is lowered to what fits the tunnel, in both directions.
 //! - `redirect_*`, under `steering offset` only: real addresses become offset ones, which are
 //!   routed into the tunnel.
@@ -52,7 +53,7 @@ pub(super) fn table(
     sets.extend(protected(interface, mode));
     let mut chains = vec![clamp(underlay.mtu)];
     chains.extend(inbound(tun, &underlay.ports));
-    chains.extend(outbound(tun));
+    chains.extend(outbound(tun, mark));
     if mode == Mode::Offset {
         chains.extend(redirect(interface, mark, &underlay.ports));
     }
@@ -117,13 +118,11 @@ fn inbound(tun: &str, ports: &[u16]) -> Vec<Chain> {
 }
 
 /// What leaves this machine, by whatever way.
-fn outbound(tun: &str) -> Vec<Chain> {
+fn outbound(tun: &str, (mark, mask): (u32, u32)) -> Vec<Chain> {
+    let mut esp = vec![format!("meta l4proto esp {} notrack accept", ours(mark, mask))];
+    esp.extend(untracked("daddr", "notrack"));
     vec![
-        Chain {
-            name: "notrack_out",
-            hook: "type filter hook output priority raw",
-            rules: untracked("daddr", "notrack"),
-        },
+        Chain { name: "notrack_out", hook: "type filter hook output priority raw", rules: esp },
         // Not in output and forward: under offset steering the way is known only here.
         Chain {
             name: "clamp_out",
@@ -131,6 +130,11 @@ fn outbound(tun: &str) -> Vec<Chain> {
             rules: vec![format!("oifname \"{tun}\" goto clamp")],
         },
     ]
+}
+
+/// Matches what our own sockets send.
+fn ours(mark: u32, mask: u32) -> String {
+    format!("meta mark & {mask:#x} == {mark:#x}")
 }
 
 /// Rules that do `then` with the ESP of which a peer is one end.
@@ -152,7 +156,7 @@ fn clamp(mtu: u16) -> Chain {
 }
 
 fn redirect(interface: &Interface, (mark, mask): (u32, u32), ports: &[u16]) -> Vec<Chain> {
-    let mut leave_alone = vec![format!("meta mark & {mask:#x} == {mark:#x} accept")];
+    let mut leave_alone = vec![format!("{} accept", ours(mark, mask))];
     leave_alone
         .extend(port_set(ports).map(|p| format!("udp sport {p} fib saddr type local accept")));
     leave_alone.push(SPECIAL.to_string());
