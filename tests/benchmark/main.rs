@@ -31,7 +31,7 @@ use crate::hub::Hub;
 use crate::measure::STEADY;
 use crate::options::{Options, USAGE};
 use crate::results::{Link, Results, Row};
-use crate::subjects::{SUBJECTS, Subject, Tunnel};
+use crate::subjects::{SUBJECTS, Subject, Tunnel, copy};
 
 mod goals;
 mod handshakes;
@@ -50,6 +50,12 @@ fn main() -> ExitCode {
     let asked = arguments.next_if(|argument| matches!(argument.as_str(), "--list" | "--needs"));
     if arguments.next_if_eq("handshakes").is_some() {
         return handshakes(arguments, asked.is_some());
+    }
+    // How it starts itself on a gateway; nobody else needs to know.
+    if arguments.next_if_eq("--copy").is_some() {
+        let addresses = arguments.next().zip(arguments.next());
+        let (local, remote) = addresses.unwrap_or_default();
+        return verdict(copy(&local, &remote).map(|()| Vec::new()));
     }
     let Some(options) = Options::parse(arguments) else {
         eprint!("{USAGE}");

@@ -19,8 +19,9 @@ pub(crate) struct Options {
 }
 
 /// What is measured unless subjects are named.
-const USUAL: [&str; 15] = [
+const USUAL: [&str; 16] = [
     "no-tunnel",
+    "copy",
     "udp-aes256",
     "udp-chacha20",
     "esp-aes256",

@@ -1,4 +1,5 @@
-//! What is compared: no tunnel, our tunnel in its variants, other people's tunnels.
+//! What is compared: no tunnel, a program that only copies, our tunnel in its variants, other
+//! people's tunnels.
 //!
 //! Each has the topology of [`Sites`] for itself, with its own program on both gateways and
 //! everything else alike.
@@ -13,12 +14,14 @@ use simplevpn_tests::lab::{Host, Lab, ip, process};
 
 use crate::program::End;
 
+mod copy;
 mod fastd;
 mod openvpn;
 mod simplevpn;
 pub(crate) mod strongswan;
 mod wireguard;
 
+pub(crate) use copy::copy;
 pub(crate) use simplevpn::launch;
 
 /// How long an end may take to have its device or its control socket.
@@ -37,6 +40,7 @@ pub(crate) struct Subject {
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     NoTunnel,
+    Copy,
     Ours {
         encap: &'static str,
         cipher: &'static str,
@@ -73,8 +77,9 @@ const CHACHA: &str = "chacha20poly1305";
 const AES: &str = "aes256gcm16";
 
 /// All that can be chosen, in the order of the tables.
-pub(crate) const SUBJECTS: [Subject; 20] = [
+pub(crate) const SUBJECTS: [Subject; 21] = [
     theirs("no-tunnel", Kind::NoTunnel),
+    theirs("copy", Kind::Copy),
     ours("udp-aes256", "udp", AES, false),
     ours("udp-chacha20", "udp", CHACHA, false),
     ours("esp-aes256", "esp", AES, false),
@@ -140,7 +145,7 @@ impl Subject {
     }
 
     pub(crate) fn is_theirs(&self) -> bool {
-        !self.is_ours() && !self.is_no_tunnel()
+        !self.is_ours() && !self.is_no_tunnel() && self.kind != Kind::Copy
     }
 
     pub(crate) fn is_no_tunnel(&self) -> bool {
@@ -150,7 +155,7 @@ impl Subject {
     /// The programs and files it cannot do without; the first is what tells its version.
     pub(crate) fn needs(&self) -> Vec<&'static str> {
         match self.kind {
-            Kind::NoTunnel | Kind::Ours { .. } => Vec::new(),
+            Kind::NoTunnel | Kind::Copy | Kind::Ours { .. } => Vec::new(),
             Kind::WireGuard { program, .. } => vec![program, "wg"],
             Kind::Fastd => vec!["fastd"],
             Kind::OpenVpn { .. } => vec!["openvpn", "openssl"],
@@ -190,6 +195,7 @@ impl Subject {
                 sites.b.route("10.1.0.0/24", "192.0.2.1");
                 Vec::new()
             }
+            Kind::Copy => copy::start(&sites)?,
             Kind::Ours { encap, cipher, offset } => {
                 if offset {
                     (server, client) = (ip("10.2.100.2"), ip("10.1.100.2"));
