@@ -200,7 +200,7 @@ fn esp_reaches_us_from_a_protected_address_and_is_not_tracked() {
         sh("nft 'table inet watch { chain in { type filter hook input priority 0; \
             ip protocol esp ct state untracked counter; ip protocol esp ct state new counter; }; \
             chain out { type filter hook output priority 0; ip protocol esp ct state untracked \
-            counter; }; chain through { type filter hook forward priority 0; \
+            counter; ip protocol esp ct state new counter; }; chain through { type filter hook forward priority 0; \
             ip protocol esp ct state new counter; }; }'");
         let counters = || {
             let text = sh("nft list table inet watch");
@@ -227,6 +227,11 @@ fn esp_reaches_us_from_a_protected_address_and_is_not_tracked() {
         let mut buffer = [0; 128];
         let fd = std::os::fd::AsRawFd::as_raw_fd(&heard);
         assert_eq!(socket::recv(fd, &mut buffer, socket::MsgFlags::empty()).unwrap(), 60);
+        // A peer that has just moved, and a kernel that knows no marks.
+        esp("10.0.0.161", "10.0.0.77", Some(MARK));
+        esp("10.0.0.161", "10.0.0.160", None);
+        // Somebody else's IPsec on this machine.
+        esp("10.0.0.161", "10.0.0.77", None);
         // The ESP of a LAN client that passes through us stays tracked.
         sh("sysctl -qw net.ipv4.ip_forward=1; ip route add 10.8.0.0/16 via 10.0.0.160; \
             ip link add home type veth peer name other; ip link set home up");
@@ -235,7 +240,7 @@ fn esp_reaches_us_from_a_protected_address_and_is_not_tracked() {
             esp("10.0.0.9", "10.8.0.1", None);
         });
         std::thread::sleep(Duration::from_millis(50));
-        assert_eq!(counters(), [1, 0, 1, 1]);
+        assert_eq!(counters(), [1, 0, 3, 1, 1]);
     });
 }
 
