@@ -396,7 +396,9 @@ fn many_keys_are_claimed_at_once() {
     assert!(claimed.iter().all(|c| c.outbound.start == 1));
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     println!("1000 peers: {:?}", start.elapsed());
-    drop(state);
+    let mut other = open(&dir);
+    assert!(all.iter().all(|keys| other.claim(&[keys]).is_err()), "each is locked");
+    drop((state, other));
     assert!(open(&dir).claim(&all).unwrap().iter().all(|c| c.outbound.start == 1 + BLOCK));
 }
 
