@@ -156,19 +156,25 @@ pub fn delete(table: &str) -> Result<(), Error> {
     }
 }
 
-/// Makes `elements` the elements of these sets of a table, in one transaction.
+/// Makes the sets of a table that have the elements of `before` have those of `now`, both in
+/// order, in one transaction.
 ///
 /// # Errors
 /// When `nft` is missing or refuses, e.g. because the table is gone.
-pub fn fill(table: &str, sets: &[Set]) -> Result<(), Error> {
+pub fn change(table: &str, before: &[Set], now: &[Set]) -> Result<(), Error> {
     let mut text = String::new();
-    for Set { name, elements, .. } in sets {
-        let _ = writeln!(text, "flush set inet {table} {name}");
-        if !elements.is_empty() {
-            let _ = writeln!(text, "add element inet {table} {name} {{ {} }}", elements.join(", "));
+    for (before, now) in before.iter().zip(now) {
+        for (verb, these, those) in [("delete", before, now), ("add", now, before)] {
+            let missing = |element: &&String| those.elements.binary_search(element).is_err();
+            let only: Vec<&str> =
+                these.elements.iter().filter(missing).map(String::as_str).collect();
+            if !only.is_empty() {
+                let (name, only) = (now.name, only.join(", "));
+                let _ = writeln!(text, "{verb} element inet {table} {name} {{ {only} }}");
+            }
         }
     }
-    apply(&text)
+    if text.is_empty() { Ok(()) } else { apply(&text) }
 }
 
 /// What a named counter has counted; `None` when there is no such table.
@@ -240,13 +246,32 @@ mod tests {
             table.chains.clear();
             table.install().unwrap();
             assert!(!sh("nft list ruleset").contains("inbound"));
-            table.sets[1].elements = vec!["fd00::1".into()];
-            fill(&table.name, &table.sets[1..]).unwrap();
-            fill(&table.name, &table.sets[1..]).unwrap();
-            assert!(sh("nft list ruleset").contains("elements = { fd00::1 }"));
             delete(&table.name).unwrap();
             delete(&table.name).unwrap();
             assert_eq!(sh("nft list ruleset"), "");
+        });
+    }
+
+    #[test]
+    fn elements_come_and_go() {
+        within(|| {
+            let table = table();
+            table.install().unwrap();
+            let set = |elements: &[&str]| {
+                let elements = elements.iter().map(ToString::to_string).collect();
+                vec![Set { elements, ..table.sets[1].clone() }]
+            };
+            let steps: [&[&str]; 5] =
+                [&[], &["fd00::1", "fd00::2"], &["fd00::2", "fd00::3"], &["fd00::3"], &[]];
+            for pair in steps.windows(2) {
+                change(&table.name, &set(pair[0]), &set(pair[1])).unwrap();
+                let listed = sh(&format!("nft list set inet {} b", table.name));
+                for element in ["fd00::1", "fd00::2", "fd00::3"] {
+                    assert_eq!(listed.contains(element), pair[1].contains(&element), "{listed}");
+                }
+            }
+            // Somebody else was here before.
+            assert!(change(&table.name, &set(&["fd00::9"]), &set(&[])).is_err());
         });
     }
 

@@ -27,6 +27,7 @@
 //! firewall; DNS, see [`crate::resolver`].
 
 mod closed;
+mod cover;
 mod error;
 mod firewall;
 mod identity;
@@ -232,12 +233,13 @@ impl Steering {
         if endpoints == self.underlay.endpoints {
             return Ok(());
         }
+        let before = firewall::endpoint_sets(&self.underlay.endpoints);
         self.underlay.endpoints = endpoints;
         self.plan = Plan::new(&self.interface, self.mode, &self.underlay)?;
         if self.plan.table.is_some() {
-            let sets = firewall::endpoint_sets(&self.underlay.endpoints);
+            let now = firewall::endpoint_sets(&self.underlay.endpoints);
             // Should somebody have flushed the table, it is made anew.
-            nft::fill(&self.identity.table(), &sets).or_else(|_| self.apply_table())?;
+            nft::change(&self.identity.table(), &before, &now).or_else(|_| self.apply_table())?;
         }
         self.apply_reverse_path()?;
         if let Some(device) = self.device

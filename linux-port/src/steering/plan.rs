@@ -8,6 +8,7 @@ use core::net::IpAddr;
 
 use smoltcp::wire::IpCidr;
 
+use super::cover::Cover;
 use super::identity::{Identity, mark};
 use super::source::Sources;
 use super::underlay::{Endpoints, Underlay, prefixes};
@@ -96,12 +97,11 @@ impl Plan {
         mode: Mode,
         endpoints: &Endpoints,
     ) -> Option<(IpAddr, IpCidr)> {
-        let around = |a: &IpAddr| {
-            let mut prefixes = self.steered.iter().map(|(prefix, ..)| prefix);
-            prefixes.find(|p| p.contains_addr(&(*a).into())).map(|p| (*a, *p))
-        };
-        let loops = matches!(mode, Mode::Route | Mode::Offset);
-        endpoints.values().filter(|_| loops).find_map(around)
+        if !matches!(mode, Mode::Route | Mode::Offset) {
+            return None;
+        }
+        let cover = Cover::of(self.steered.iter().map(|(prefix, ..)| *prefix));
+        endpoints.values().find_map(|a| cover.around(*a).map(|prefix| (*a, prefix)))
     }
 
     /// The routes of ours into the TUN device with this index, with what of `sources` is for them.
@@ -164,8 +164,9 @@ fn refuse(interface: &Interface, mode: Mode, steered: &[IpCidr]) -> Result<(), E
         Host::Address(address) => Some(address),
         Host::Name(_) => None,
     });
+    let cover = Cover::of(steered.iter().copied());
     for endpoint in literal {
-        if let Some(&prefix) = steered.iter().find(|p| p.contains_addr(&endpoint.into())) {
+        if let Some(prefix) = cover.around(endpoint) {
             return Err(Error::EndpointInside { endpoint, prefix, mode });
         }
     }
@@ -175,11 +176,11 @@ fn refuse(interface: &Interface, mode: Mode, steered: &[IpCidr]) -> Result<(), E
 /// Whether a peer's outer packets may come from an address to which the way leads into the
 /// tunnel. One whose address is not written down may be anywhere.
 fn needs_loose(interface: &Interface, steered: &[IpCidr], underlay: &Underlay) -> bool {
-    let mut v4 = steered.iter().filter(|p| Family::of(p) == Family::V4).peekable();
-    if v4.peek().is_none() {
+    if !steered.iter().any(|p| Family::of(p) == Family::V4) {
         return false;
     }
-    let inside = |a: IpAddr| steered.iter().any(|p| p.contains_addr(&a.into()));
+    let cover = Cover::of(steered.iter().copied());
+    let inside = |a: IpAddr| cover.around(a).is_some();
     let mut peers = interface.peers.iter().map(|peer| peer.endpoint.as_ref().map(|e| &e.host));
     peers.any(|host| match host {
         Some(Host::Address(address)) => inside(*address),
