@@ -155,18 +155,17 @@ impl Store {
     /// Gives a record back.
     pub(super) fn unlock(&self, record: RecordId) {
         let (number, byte) = record.lock_place();
-        let Some(file) = self.key_locks.get(number).and_then(OnceLock::get) else { return };
+        let Some(file) = self.key_locks[number].get() else { return };
         // Unlocking what is locked cannot fail, and a lock that stayed would end with the process.
         let _ = fcntl(file, FcntlArg::F_OFD_SETLK(&byte_lock(libc::F_UNLCK, byte)));
     }
 
     fn key_lock(&self, number: usize) -> Result<&File, StateError> {
-        let name = format!("{LOCK_FILE}-{number}");
-        let cell =
-            self.key_locks.get(number).ok_or_else(|| self.error(format!("has no {name}")))?;
+        let cell = &self.key_locks[number];
         if let Some(file) = cell.get() {
             return Ok(file);
         }
+        let name = format!("{LOCK_FILE}-{number}");
         let file = open_lock(&self.dir.join(&name))
             .map_err(|cause| self.error(format!("{name} cannot be opened: {cause}")))?;
         Ok(cell.get_or_init(|| file))
