@@ -21,6 +21,7 @@ use core::net::IpAddr;
 
 use smoltcp::wire::IpCidr;
 
+use super::cover::Cover;
 use super::identity::Identity;
 use super::underlay::{Endpoints, Underlay, prefixes};
 use super::{Error, Mode};
@@ -180,12 +181,8 @@ fn redirections(interface: &Interface) -> Vec<(IpCidr, IpCidr)> {
     let peers = interface.peers.iter().filter(|p| p.route_allowed_ips);
     let moved = peers.flat_map(prefixes).filter(|p| p.wire != p.host);
     let mut all = sorted::set(moved.map(|p| (p.wire, p.host)));
-    let mut cover: Option<IpCidr> = None;
-    all.retain(|(real, _)| {
-        let covered = cover.is_some_and(|c| c.contains_subnet(real));
-        cover = if covered { cover } else { Some(*real) };
-        !covered
-    });
+    let cover = Cover::of(all.iter().map(|(real, _)| *real));
+    all.retain(|(real, _)| cover.around(real.address().into()) == Some(*real));
     all
 }
 

@@ -281,6 +281,27 @@ fn what_others_flush_comes_back() {
 }
 
 #[test]
+fn endpoints_are_followed_when_others_have_flushed_them() {
+    within(|| {
+        let (_lan, scratch) = (lan(), Scratch::new());
+        let mut steering = start(&policy(&["10.1.0.0/16"]), &scratch);
+        let listed = || sh("nft list set inet simplevpn_vpn0 endpoints4");
+        let peers = [&["192.0.2.1", "192.0.2.2"][..], &["192.0.2.2", "192.0.2.3"], &["192.0.2.3"]];
+        for flush in ["true", "nft flush set inet simplevpn_vpn0 endpoints4", "nft flush ruleset"] {
+            for endpoints in peers {
+                sh(flush);
+                steering.set_endpoints(of_peers(endpoints)).unwrap();
+                let listed = listed();
+                for address in ["192.0.2.1", "192.0.2.2", "192.0.2.3"] {
+                    let expected = endpoints.contains(&address);
+                    assert_eq!(listed.contains(address), expected, "{flush}: {listed}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
 fn interfaces_coexist_even_in_one_slot() {
     within(|| {
         let (_lan, scratch) = (lan(), Scratch::new());

@@ -200,8 +200,8 @@ fn esp_reaches_us_from_a_protected_address_and_is_not_tracked() {
         sh("nft 'table inet watch { chain in { type filter hook input priority 0; \
             ip protocol esp ct state untracked counter; ip protocol esp ct state new counter; }; \
             chain out { type filter hook output priority 0; ip protocol esp ct state untracked \
-            counter; ip protocol esp ct state new counter; }; chain through { type filter hook forward priority 0; \
-            ip protocol esp ct state new counter; }; }'");
+            counter; ip protocol esp ct state new counter; }; \
+            chain through { type filter hook forward priority 0; ip protocol esp ct state new counter; }; }'");
         let counters = || {
             let text = sh("nft list table inet watch");
             let mut words = text.split_whitespace();
