@@ -131,6 +131,11 @@ impl OuterSocket {
         if set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, room).is_err() {
             set(libc::SOL_SOCKET, libc::SO_RCVBUF, room)?;
         }
+        let room = capacity::send_buffer();
+        // Without CAP_NET_ADMIN outside the user namespace: as much as net.core.wmem_max allows.
+        if set(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, room).is_err() {
+            set(libc::SOL_SOCKET, libc::SO_SNDBUF, room)?;
+        }
         Ok(())
     }
 
