@@ -19,8 +19,7 @@ use crate::counters::Discard;
 use crate::offload::{Gso, Offload};
 use crate::wire::ip;
 
-/// The segments of one super-packet, written one at a time into buffers of the caller's, who may
-/// stop and go on later.
+/// The segments of one super-packet, written one at a time into buffers of the caller's.
 #[derive(Debug)]
 pub struct Segments<'p> {
     headers: &'p [u8],
@@ -85,14 +84,6 @@ impl<'p> Segments<'p> {
             written: 0,
             done: Some(0),
         })
-    }
-
-    /// The same without the first `count` segments, which were written before.
-    #[must_use]
-    pub fn skip(self, count: u16) -> Segments<'p> {
-        let done = usize::from(count) * self.segment_len;
-        let left = count == 0 || done < self.payload.len();
-        Segments { written: count, done: left.then_some(done), ..self }
     }
 
     /// Writes the next segment to the front of `out` and returns its length in bytes; `None`

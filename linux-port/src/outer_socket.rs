@@ -12,8 +12,8 @@ use simplevpn_core::{Path, Transmit};
 use crate::batch::{ReceiveBatch, Slots};
 use crate::capacity;
 use crate::error_queue::{self, PathError};
-use crate::send_drops::{SendDrop, SendDrops};
-use crate::send_queue::{Flush, Outgoing, SendQueue};
+use crate::send_drops::SendDrops;
+use crate::send_queue::{Outgoing, SendQueue};
 use crate::socket_option::{fragment, set_option};
 
 /// The IP version of outer packets.
@@ -176,20 +176,9 @@ impl OuterSocket {
         self.queue.push(Outgoing::new(transmit, slot, start))
     }
 
-    /// Whether no packet waits.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.queue.is_empty()
-    }
-
-    /// Sends what waits, as far as the socket takes it.
-    pub fn flush(&mut self, slots: &Slots, drops: &mut SendDrops) -> Flush {
-        self.queue.flush(self.fd.as_fd(), slots, drops)
-    }
-
-    /// Drops what has waited too long, and counts it.
-    pub fn abandon(&mut self, drops: &mut SendDrops) {
-        self.queue.abandon(SendDrop::Timeout, drops);
+    /// Sends what waits; see [`SendQueue::flush`].
+    pub fn flush(&mut self, slots: &Slots, drops: &mut SendDrops) {
+        self.queue.flush(self.fd.as_fd(), slots, drops);
     }
 
     /// Reads what ICMP told about sent packets; to be called when `epoll` reports `EPOLLERR`.

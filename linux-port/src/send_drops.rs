@@ -53,8 +53,8 @@ send_drops! {
     TooBig = "send_too_big",
     /// The link's queue was full (`ENOBUFS`), or the machine is short of memory.
     QueueFull = "send_queue_full",
-    /// The socket took no packet for too long.
-    Timeout = "send_timeout",
+    /// The socket's send buffer was full (`EAGAIN`): the link's queue holds more than the buffer.
+    BufferFull = "send_buffer_full",
     /// An answer to somebody unknown found no room where those wait, or no way.
     Stranger = "send_stranger",
     /// No socket of this kind could be opened (IPv6 is off, for one).
@@ -69,6 +69,7 @@ impl SendDrop {
             libc::EPERM => SendDrop::Firewall,
             libc::EMSGSIZE => SendDrop::TooBig,
             libc::ENOBUFS | libc::ENOMEM => SendDrop::QueueFull,
+            libc::EAGAIN => SendDrop::BufferFull,
             code if is_remote(code) || code == libc::ENETDOWN => SendDrop::Unreachable,
             _ => SendDrop::Other,
         }
@@ -106,12 +107,12 @@ impl SendDrops {
         SendDrop::ALL.iter().copied().zip(self.counts)
     }
 
-    /// Counts a packet to `to` that the kernel refused with `error`.
-    pub(crate) fn refused(&mut self, error: &io::Error, to: SocketAddr) {
+    /// Counts `packets` packets to `to` that the kernel refused with `error`.
+    pub(crate) fn refused(&mut self, error: &io::Error, to: SocketAddr, packets: usize) {
         let why = SendDrop::from_errno(error.raw_os_error().unwrap_or(0));
-        self.count(why, 1);
+        self.count(why, packets as u64);
         // A full queue is everyday life, and an MTU has its own way of being told.
-        if matches!(why, SendDrop::QueueFull | SendDrop::TooBig) {
+        if matches!(why, SendDrop::QueueFull | SendDrop::BufferFull | SendDrop::TooBig) {
             return;
         }
         let Some(told) = self.told.get_mut(why as usize) else { return };
@@ -137,17 +138,18 @@ mod tests {
     #[test]
     fn errors_have_their_own_counters() {
         let mut drops = SendDrops::default();
+        let to = "192.0.2.1:0".parse().unwrap();
         for code in [libc::EPERM, libc::EMSGSIZE, libc::ENOBUFS, libc::EHOSTUNREACH, libc::EIO] {
-            drops.refused(&io::Error::from_raw_os_error(code), "192.0.2.1:0".parse().unwrap());
+            drops.refused(&io::Error::from_raw_os_error(code), to, 1);
         }
-        drops.count(SendDrop::Timeout, 3);
+        drops.refused(&io::Error::from_raw_os_error(libc::EAGAIN), to, 3);
         let counts: Vec<_> = drops.iter().map(|(why, count)| (why.name(), count)).collect();
         let wanted = [
             ("send_firewall", 1),
             ("send_unreachable", 1),
             ("send_too_big", 1),
             ("send_queue_full", 1),
-            ("send_timeout", 3),
+            ("send_buffer_full", 3),
             ("send_stranger", 0),
             ("send_no_socket", 0),
             ("send_error", 1),

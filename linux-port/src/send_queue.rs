@@ -1,11 +1,12 @@
 //! Packets in slots on their way through one socket, in order: many with one `sendmmsg`, and runs
 //! of equal datagrams as one message that the kernel cuts (`UDP_SEGMENT`), or the network adapter.
 //!
-//! Sending never gives up on the socket: an error that ICMP left behind is swallowed, a full
-//! socket buffer makes the queue wait, a run that is refused goes packet by packet, and a packet
-//! that cannot leave is counted ([`SendDrops`]).
+//! Sending never waits and never gives up on the socket: an error that ICMP left behind is
+//! swallowed, a run that cannot be cut goes packet by packet, and a packet that cannot leave is
+//! counted ([`SendDrops`]) and costs no other.
 
 use core::net::{IpAddr, SocketAddr};
+use core::ops::Range;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -13,7 +14,7 @@ use simplevpn_core::{Path, Transmit};
 
 use crate::batch::{Slots, empty_header, empty_iovec};
 use crate::cmsg::Control;
-use crate::send_drops::{SendDrop, SendDrops, is_remote};
+use crate::send_drops::{SendDrops, is_remote};
 use crate::sockaddr::SockAddr;
 use crate::socket_option;
 
@@ -70,16 +71,6 @@ impl Outgoing {
             && self.traffic_class == other.traffic_class
             && self.oversize == other.oversize
     }
-}
-
-/// Whether a queue is empty after [`SendQueue::flush`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use = "packets of a blocked queue still lie in their slots"]
-pub enum Flush {
-    /// Everything is sent (or counted as dropped): the slots are free.
-    Done,
-    /// The socket's buffer is full: wait until it is writable and flush again.
-    Blocked,
 }
 
 /// What the kernel reads beside the packets of one message.
@@ -139,12 +130,6 @@ impl SendQueue {
         self.headers.len()
     }
 
-    /// Whether no packet waits.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.packets.is_empty()
-    }
-
     /// Appends a packet; `false` if the queue is full.
     #[must_use]
     pub fn push(&mut self, outgoing: Outgoing) -> bool {
@@ -155,102 +140,122 @@ impl SendQueue {
         true
     }
 
-    /// Drops what waits and counts it.
-    pub fn abandon(&mut self, why: SendDrop, drops: &mut SendDrops) {
-        drops.count(why, (self.packets.len() - self.sent) as u64);
-        self.clear();
-    }
-
     fn clear(&mut self) {
         self.packets.clear();
         (self.sent, self.alone) = (0, 0);
     }
 
-    /// Sends what waits, as far as the socket takes it.
-    pub fn flush(&mut self, socket: BorrowedFd<'_>, slots: &Slots, drops: &mut SendDrops) -> Flush {
-        let mut retried = false;
-        while self.sent < self.packets.len() {
-            let Err(error) = self.send_some(socket, slots) else {
-                retried = false;
+    /// Sends what waits, each packet now or never: the slots are free afterwards.
+    ///
+    /// A full queue costs the packets that meet it, which are counted. Waiting for room would keep
+    /// up the packets behind them, which may be for other peers and other devices.
+    pub fn flush(&mut self, socket: BorrowedFd<'_>, slots: &Slots, drops: &mut SendDrops) {
+        while let Some(first) = self.packets.get(self.sent).copied() {
+            let count = self.prepare(slots, first.oversize);
+            if !first.oversize {
+                self.send_messages(socket, count, drops);
                 continue;
+            }
+            // Where the kernel refuses either, packets are refused or fragmented, not lost unseen.
+            let _ = socket_option::fragment(socket, first.to.is_ipv4(), true);
+            self.send_messages(socket, count, drops);
+            let _ = socket_option::fragment(socket, first.to.is_ipv4(), false);
+        }
+        self.clear();
+    }
+
+    /// Sends the first `count` messages, up to one that has to be prepared anew.
+    fn send_messages(&mut self, socket: BorrowedFd<'_>, count: usize, drops: &mut SendDrops) {
+        let (mut at, mut retried) = (0, false);
+        while at < count {
+            let error = match self.send_some(socket, at..count) {
+                Ok(sent) => {
+                    at += sent;
+                    retried = false;
+                    continue;
+                }
+                Err(error) => error,
             };
             match error.raw_os_error() {
                 Some(libc::EINTR) => {}
-                Some(libc::EAGAIN) => return Flush::Blocked,
                 // The error may be an older packet's, told by ICMP: only a second refusal is this
                 // packet's own.
                 Some(code) if !retried && is_remote(code) => retried = true,
                 code => {
-                    self.refused(code, &error, drops);
+                    if !self.refused(at, code, &error, drops) {
+                        return;
+                    }
+                    at += 1;
                     retried = false;
                 }
             }
         }
-        self.clear();
-        Flush::Done
     }
 
-    /// Makes the best of the first message, which the kernel refused with `error`.
-    fn refused(&mut self, code: Option<i32>, error: &io::Error, drops: &mut SendDrops) {
-        let run = self.messages.first().map_or(0, |message| message.packets);
-        let Some(packet) = self.packets.get_mut(self.sent) else { return };
+    /// Makes the best of message `at`, which the kernel refused with `error`. `true`: its packets
+    /// are dropped; `false`: they are to be prepared anew.
+    fn refused(
+        &mut self,
+        at: usize,
+        code: Option<i32>,
+        error: &io::Error,
+        drops: &mut SendDrops,
+    ) -> bool {
+        let packets = self.messages.get(at).map_or(1, |message| message.packets);
+        let Some(packet) = self.packets.get_mut(self.sent) else { return false };
         match code {
-            // Each packet finds out for itself.
-            code if run > 1 => {
-                self.alone = self.sent + run;
-                // EIO: the device computes no checksums. Too long for the link is a packet's own
-                // fault, whoever it is for.
-                if code != Some(libc::EMSGSIZE) {
+            // A queue is full, or memory is short: as many small packets would not fare better.
+            Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => {}
+            // Each packet of a run finds out for itself.
+            code if packets > 1 => {
+                self.alone = self.sent + packets;
+                // The device computes no checksums (EIO), or something cannot cut. All else is
+                // about these packets and their path.
+                if matches!(code, Some(libc::EIO | libc::EINVAL | libc::EOPNOTSUPP)) {
                     self.segmentation.pause = RUNS_UNTIL_NEXT_ATTEMPT;
                 }
+                return false;
             }
             // Kernels before 3.13 do not know the traffic class of a single packet, and some
             // emulators garble it: better none than no packet.
-            Some(libc::EINVAL) if packet.traffic_class != 0 => packet.traffic_class = 0,
+            Some(libc::EINVAL) if packet.traffic_class != 0 => {
+                packet.traffic_class = 0;
+                return false;
+            }
             // The wanted source may have gone away: better any other than none.
             Some(libc::EINVAL | libc::EADDRNOTAVAIL | libc::ENETUNREACH)
                 if packet.from.is_some() =>
             {
                 packet.from = None;
+                return false;
             }
-            _ => {
-                drops.refused(error, packet.to);
-                self.sent += 1;
-            }
+            _ => {}
         }
+        drops.refused(error, packet.to, packets);
+        self.sent += packets;
+        true
     }
 
-    /// One `sendmmsg` of what waits, up to where [`Outgoing::oversize`] changes.
-    fn send_some(&mut self, socket: BorrowedFd<'_>, slots: &Slots) -> io::Result<()> {
-        let Some(first) = self.packets.get(self.sent).copied() else { return Ok(()) };
-        let count = self.prepare(slots, first.oversize);
-        if !first.oversize {
-            return self.send_messages(socket, count);
-        }
-        socket_option::fragment(socket, first.to.is_ipv4(), true)?;
-        let result = self.send_messages(socket, count);
-        socket_option::fragment(socket, first.to.is_ipv4(), false)?;
-        result
-    }
-
-    /// One `sendmmsg` of the first `count` messages.
-    fn send_messages(&mut self, socket: BorrowedFd<'_>, count: usize) -> io::Result<()> {
-        // SAFETY: the first `count` headers were just pointed by `prepare` at names, controls and
-        // iovecs that `self` owns and at packets that `slots` lent; the kernel only reads them. The
-        // system call itself, because musl's function sends the packets one by one.
+    /// One `sendmmsg` of these messages; returns how many were sent.
+    fn send_some(&mut self, socket: BorrowedFd<'_>, which: Range<usize>) -> io::Result<usize> {
+        let Some(headers) = self.headers.get_mut(which.clone()) else { return Ok(which.len()) };
+        // SAFETY: the headers were pointed by `prepare` at names, controls and iovecs that `self`
+        // owns and at packets that `slots` lent; the kernel only reads them. The system call
+        // itself, because musl's function sends the packets one by one.
         let sent = unsafe {
             libc::syscall(
                 libc::SYS_sendmmsg,
                 socket.as_raw_fd(),
-                self.headers.as_mut_ptr(),
-                count as libc::c_uint,
+                headers.as_mut_ptr(),
+                headers.len() as libc::c_uint,
                 libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
             )
         };
         let sent = usize::try_from(sent).map_err(|_| io::Error::last_os_error())?;
-        let messages = self.messages.get(..sent).unwrap_or_default();
-        self.sent += messages.iter().map(|message| message.packets).sum::<usize>();
-        Ok(())
+        let messages = self.messages.get(which).and_then(|messages| messages.get(..sent));
+        let packets = messages.unwrap_or_default().iter().map(|message| message.packets);
+        self.sent += packets.sum::<usize>();
+        Ok(sent)
     }
 
     /// Turns the packets that wait, up to where [`Outgoing::oversize`] changes, into messages, and
@@ -339,6 +344,7 @@ fn run(waiting: &[Outgoing]) -> usize {
 mod tests {
     use super::*;
     use crate::batch::{MAX_PACKET, ReceiveBatch};
+    use crate::send_drops::SendDrop;
     use crate::testing::in_namespace;
     use simplevpn_core::packet::HEADROOM;
     use std::net::UdpSocket;
@@ -367,8 +373,8 @@ mod tests {
         }
         assert!(!queue.push(outgoing(b.local_addr().unwrap(), 0, 1)), "the queue is full");
         let mut drops = SendDrops::default();
-        assert_eq!(queue.flush(a.as_fd(), &slots, &mut drops), Flush::Done);
-        assert!(queue.is_empty());
+        queue.flush(a.as_fd(), &slots, &mut drops);
+        assert!(queue.packets.is_empty());
 
         let mut batch = ReceiveBatch::new(3, 100);
         assert_eq!(batch.receive(b.as_fd(), 9).unwrap(), 3);
@@ -393,7 +399,7 @@ mod tests {
         let from = Some("192.0.2.77".parse().unwrap());
         assert!(queue.push(Outgoing { from, ..outgoing(b.local_addr().unwrap(), 0, 5) }));
         let mut drops = SendDrops::default();
-        assert_eq!(queue.flush(a.as_fd(), &slots, &mut drops), Flush::Done);
+        queue.flush(a.as_fd(), &slots, &mut drops);
         let mut batch = ReceiveBatch::new(1, 100);
         assert_eq!(batch.receive(b.as_fd(), 9).unwrap(), 1);
         assert_eq!(batch.get(0).unwrap().packet.as_slice(), b"hello");
@@ -408,7 +414,7 @@ mod tests {
         assert!(queue.push(outgoing(b.local_addr().unwrap(), 0, MAX_PACKET)));
         assert!(queue.push(outgoing(b.local_addr().unwrap(), 1, 5)));
         let mut drops = SendDrops::default();
-        assert_eq!(queue.flush(a.as_fd(), &slots, &mut drops), Flush::Done);
+        queue.flush(a.as_fd(), &slots, &mut drops);
         let counted: Vec<_> = drops.iter().filter(|&(_, count)| count > 0).collect();
         assert_eq!(counted, [(SendDrop::TooBig, 1)]);
         let mut batch = ReceiveBatch::new(2, 100);
@@ -417,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_socket_makes_the_queue_wait_and_loses_nothing() {
+    fn a_full_buffer_costs_the_packets_that_meet_it_and_no_later_one() {
         use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
         use std::os::unix::net::UnixDatagram;
         // A Unix socket is full when its reader is slow, which loopback UDP never is; one of this
@@ -430,32 +436,23 @@ mod tests {
         while a.send(&[0; 100]).is_ok() {
             filled += 1;
         }
-        let mut slots = Slots::new(1, 100);
+        let to = "127.0.0.1:9".parse().unwrap();
+        let mut slots = Slots::new(2, 100);
         fill(&mut slots, 0, b"hello");
-        let mut queue = SendQueue::new(1);
-        assert!(queue.push(outgoing("127.0.0.1:9".parse().unwrap(), 0, 5)));
+        let mut queue = SendQueue::new(2);
+        assert!(queue.push(outgoing(to, 0, 5)) && queue.push(outgoing(to, 0, 5)));
         let mut drops = SendDrops::default();
-        assert_eq!(queue.flush(a.as_fd(), &slots, &mut drops), Flush::Blocked);
-        assert!(!queue.is_empty());
+        queue.flush(a.as_fd(), &slots, &mut drops);
+        assert!(queue.packets.is_empty());
         let mut buffer = [0; 100];
         for _ in 0..filled {
             b.recv(&mut buffer).unwrap();
         }
-        assert_eq!(queue.flush(a.as_fd(), &slots, &mut drops), Flush::Done);
+        assert!(queue.push(outgoing(to, 0, 5)));
+        queue.flush(a.as_fd(), &slots, &mut drops);
         assert_eq!(b.recv(&mut buffer).unwrap(), 5);
-        assert!(drops.iter().all(|(_, count)| count == 0));
-    }
-
-    #[test]
-    fn what_waited_too_long_is_dropped_by_name() {
-        let mut queue = SendQueue::new(2);
-        for slot in 0..2 {
-            assert!(queue.push(outgoing("127.0.0.1:9".parse().unwrap(), slot, 5)));
-        }
-        let mut drops = SendDrops::default();
-        queue.abandon(SendDrop::Timeout, &mut drops);
-        assert!(queue.is_empty());
-        assert!(drops.iter().any(|dropped| dropped == (SendDrop::Timeout, 2)));
+        let counted: Vec<_> = drops.iter().filter(|&(_, count)| count > 0).collect();
+        assert_eq!(counted, [(SendDrop::BufferFull, 2)]);
     }
 
     /// Packets of these lengths in slots of their own, to one receiver; the first byte of each is
@@ -524,7 +521,7 @@ mod tests {
         let lens = [&[1400; 50][..], &[700, 1400, 1400, 9, 1200, 1300, 1300, 1]].concat();
         let (slots, mut queue) = packets(b.local_addr().unwrap(), &lens);
         let mut drops = SendDrops::default();
-        assert_eq!(queue.flush(a.as_fd(), &slots, &mut drops), Flush::Done);
+        queue.flush(a.as_fd(), &slots, &mut drops);
         assert_eq!(arrivals(&b), sent(&lens));
         assert_eq!(queue.segmentation.pause, 0, "the kernel has cut them");
         assert_eq!(queue.messages[0].packets, 46, "50 × 1400 bytes are too many for one");
@@ -538,18 +535,48 @@ mod tests {
         let lens = [1000, 1000, 1000, 500, 900];
         let mut drops = SendDrops::default();
         let (slots, mut queue) = packets(b.local_addr().unwrap(), &lens);
-        assert_eq!(queue.flush(a.as_fd(), &slots, &mut drops), Flush::Done);
+        queue.flush(a.as_fd(), &slots, &mut drops);
         assert_eq!(arrivals(&b), sent(&lens));
         assert_eq!(queue.segmentation.pause, RUNS_UNTIL_NEXT_ATTEMPT);
         for _ in 0..RUNS_UNTIL_NEXT_ATTEMPT {
             for (slot, len) in lens.iter().enumerate().take(2) {
                 assert!(queue.push(outgoing(b.local_addr().unwrap(), slot, *len)));
             }
-            assert_eq!(queue.flush(a.as_fd(), &slots, &mut drops), Flush::Done);
+            queue.flush(a.as_fd(), &slots, &mut drops);
             assert_eq!(arrivals(&b), sent(&lens[..2]));
         }
         assert_eq!(queue.segmentation.pause, 0, "the next run is attempted again");
         assert!(drops.iter().all(|(_, count)| count == 0));
+    }
+
+    #[test]
+    fn a_full_queue_of_the_device_costs_whole_runs_and_no_segmentation() {
+        in_namespace(
+            "send_queue::tests::a_full_queue_of_the_device_costs_whole_runs_and_no_segmentation",
+            || {
+                let slow_link = "ip link add d0 type veth peer name d1; ip link set d1 up;
+                    ip link set d0 up; ip addr add 10.9.0.1/24 dev d0;
+                    ip neigh add 10.9.0.2 lladdr 02:00:00:00:00:02 dev d0;
+                    tc qdisc add dev d0 root tbf rate 8kbit burst 2000 limit 20000";
+                let made = std::process::Command::new("sh").args(["-ec", slow_link]).status();
+                assert!(made.unwrap().success());
+                let (a, to) = (UdpSocket::bind("0.0.0.0:0").unwrap(), "10.9.0.2:9");
+                socket_option::set_option(a.as_fd(), libc::IPPROTO_IP, libc::IP_RECVERR, 1)
+                    .unwrap();
+                let mut drops = SendDrops::default();
+                for _ in 0..10 {
+                    let (slots, mut queue) = packets(to.parse().unwrap(), &[1400; 40]);
+                    queue.flush(a.as_fd(), &slots, &mut drops);
+                    assert_eq!(queue.segmentation.pause, 0, "a full queue can still be cut for");
+                    assert_eq!(queue.messages[0].packets, 40);
+                }
+                // The device has cut the first run, taken what it has room for, and refused whole
+                // runs after that, unless it had room for a packet again.
+                let counted: Vec<_> = drops.iter().filter(|&(_, count)| count > 0).collect();
+                let [(SendDrop::QueueFull, full)] = counted[..] else { panic!("{counted:?}") };
+                assert!((200..=360).contains(&full) && full % 40 == 0, "{full} of 400");
+            },
+        );
     }
 
     #[test]
@@ -566,7 +593,7 @@ mod tests {
                 let lens = [1400, 1400, 1400, 100];
                 let (slots, mut queue) = packets(b.local_addr().unwrap(), &lens);
                 let mut drops = SendDrops::default();
-                assert_eq!(queue.flush(a.as_fd(), &slots, &mut drops), Flush::Done);
+                queue.flush(a.as_fd(), &slots, &mut drops);
                 assert!(drops.iter().any(|dropped| dropped == (SendDrop::TooBig, 3)));
                 assert_eq!(arrivals(&b), [vec![3; 100]]);
             },

@@ -1,9 +1,10 @@
 //! The path of a packet through the daemon, both ways. Neither allocates memory.
 //!
 //! [`outbound`], TUN to wire: what is read is cut into segments, which are sealed where they lie,
-//! and sent from there in one batch. When a socket takes no more, TUN is not read, so that its
-//! queue is the buffer. [`inbound`], wire to TUN: a batch is received, each packet is opened where
-//! it lies, and runs of one flow are written as one. No packet ever waits for another to come.
+//! and sent from there in one batch, now or never: a queue that is full on the way to one peer does
+//! not hold up what is for another. [`inbound`], wire to TUN: a batch is received, each packet is
+//! opened where it lies, and runs of one flow are written as one. No packet ever waits for another
+//! to come.
 
 mod ahead;
 mod inbound;
@@ -86,11 +87,6 @@ impl DataPath {
         }
     }
 
-    /// Whether TUN may be read: nothing waits for a socket.
-    pub(super) fn is_ready(&self) -> bool {
-        self.used == 0 && self.waiting.is_empty()
-    }
-
     /// Sends the keepalives that are due.
     pub(super) fn keepalives(&mut self, tunnel: &mut HeapTunnel, now: Instant) {
         while self.used < self.slots.count() {
@@ -100,24 +96,17 @@ impl DataPath {
             let start = packet.start();
             self.queue(&transmit, start);
         }
-        self.send(now);
+        self.send();
     }
 
-    /// Sends what waits, as far as the sockets take it. `true`: every slot is free again.
-    fn send(&mut self, now: Instant) -> bool {
-        let free = self.outer.flush(now, &self.slots);
-        self.settle(free)
+    /// Sends what waits: every slot is free afterwards.
+    fn send(&mut self) {
+        self.outer.flush(&self.slots);
+        self.used = 0;
     }
 
-    fn settle(&mut self, free: bool) -> bool {
-        if free {
-            self.used = 0;
-        }
-        free
-    }
-
-    /// Sends an IKE message. It is lost when packets wait, and will be sent again.
-    pub(super) fn send_message(&mut self, transmit: &IkeTransmit, message: &[u8], now: Instant) {
+    /// Sends an IKE message. It is lost where a queue is full, and will be sent again.
+    pub(super) fn send_message(&mut self, transmit: &IkeTransmit, message: &[u8]) {
         let IkeTransmit { path, stranger, .. } = *transmit;
         let marker: &[u8] = if path.natt { &NON_ESP_MARKER } else { &[] };
         let len = marker.len() + message.len();
@@ -139,7 +128,7 @@ impl DataPath {
         let transmit = Transmit { path: udp, traffic_class: 0, len, oversize: false };
         let which = Which::of_ike(path.remote.ip(), path.natt);
         self.queue_on(which, &transmit, HEADROOM);
-        self.send(now);
+        self.send();
     }
 
     /// Lets the packet in the first free slot, which begins at byte `start` of it, wait to be sent.

@@ -411,8 +411,7 @@ impl Engine {
         let keepalive = self.peers.tunnel.poll_timeout();
         let timers = [
             Some(self.ticked.saturating_add(TICK)),
-            self.data.outer.deadline(),
-            keepalive.filter(|_| self.data.is_ready()),
+            keepalive,
             self.resolver.poll_timeout(),
             self.ike.as_ref().and_then(Control::deadline),
             self.netifd.as_ref().and_then(Announcer::deadline),
@@ -422,8 +421,7 @@ impl Engine {
 
     /// Does what time demands.
     pub(super) fn tick(&mut self, now: Instant) {
-        self.data.give_up(now);
-        if self.data.is_ready() && self.peers.tunnel.poll_timeout().is_some_and(|due| due <= now) {
+        if self.peers.tunnel.poll_timeout().is_some_and(|due| due <= now) {
             self.data.keepalives(&mut self.peers.tunnel, now);
         }
         if self.resolver.poll_timeout().is_some_and(|due| due <= now) {

@@ -93,8 +93,6 @@ struct Served {
     number: u64,
     engine: Engine,
     control: ControlServer,
-    /// Whether its descriptors' interest was changed because a socket was full.
-    congested: bool,
 }
 
 impl Served {
@@ -107,18 +105,6 @@ impl Served {
             Source::Monitor => self.engine.monitor.as_fd(),
             Source::Firewall => self.engine.firewall.as_ref()?.as_fd(),
         })
-    }
-
-    /// What to wait for: TUN only while there is room for its packets, a socket's room only
-    /// while packets wait for it.
-    fn interest(&self, source: Source) -> EpollFlags {
-        match source {
-            Source::Tun if !self.engine.data.is_ready() => EpollFlags::empty(),
-            Source::Outer(which) if self.engine.data.outer.waits(which) => {
-                EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT
-            }
-            _ => EpollFlags::EPOLLIN,
-        }
     }
 }
 
@@ -296,10 +282,10 @@ impl Daemon {
             .map_err(|e| format!("{name}: {e}"))?;
         let number = self.next_number;
         self.next_number += 1;
-        let served = Served { number, engine, control, congested: false };
+        let served = Served { number, engine, control };
         for source in SOURCES {
             if let Some(descriptor) = served.descriptor(source) {
-                let event = EpollEvent::new(served.interest(source), token(number, source));
+                let event = EpollEvent::new(EpollFlags::EPOLLIN, token(number, source));
                 self.epoll.add(descriptor, event)?;
             }
         }
@@ -329,7 +315,6 @@ impl Daemon {
                     served.engine.tick(now);
                 }
                 served.engine.handle_events(now);
-                adjust(&self.epoll, served)?;
             }
         }
         self.lost.take().map_or(Ok(()), Err)
@@ -352,12 +337,8 @@ impl Daemon {
         match *source {
             Source::Tun => self.outbound(at, now),
             Source::Outer(which) => {
-                let flags = event.events();
-                if flags.contains(EpollFlags::EPOLLERR) {
+                if event.events().contains(EpollFlags::EPOLLERR) {
                     engine.handle_path_errors(which, now);
-                }
-                if flags.contains(EpollFlags::EPOLLOUT) {
-                    engine.data.go_on(&mut engine.peers.tunnel, now);
                 }
                 let port = engine.data.outer.port(which).unwrap_or(0);
                 let tunnel = &mut engine.peers.tunnel;
@@ -465,26 +446,6 @@ impl Daemon {
             }
         }
     }
-}
-
-/// Waits for what the interface's sockets and device need now.
-fn adjust(epoll: &Epoll, served: &mut Served) -> Result<(), Error> {
-    let congested = !served.engine.data.is_ready();
-    if congested || served.congested {
-        for source in SOURCES {
-            if let (Source::Tun | Source::Outer(_), Some(descriptor)) =
-                (source, served.descriptor(source))
-            {
-                let interest = served.interest(source);
-                epoll.modify(
-                    descriptor,
-                    &mut EpollEvent::new(interest, token(served.number, source)),
-                )?;
-            }
-        }
-    }
-    served.congested = congested;
-    Ok(())
 }
 
 impl fmt::Display for Error {

@@ -1,25 +1,21 @@
 //! The outer sockets of one interface: raw ESP, ESP in UDP and IKE, IPv4 and IPv6, used as one.
 
 use core::net::IpAddr;
-use core::time::Duration;
 use std::io;
 use std::os::fd::AsFd;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use simplevpn_core::ike::IkePath;
-use simplevpn_core::{Instant, PacketBuf, Path, Transmit};
+use simplevpn_core::{PacketBuf, Path, Transmit};
 
 use super::ike;
 use crate::batch::Slots;
 use crate::config::model::Interface;
 use crate::outer_socket::{Family, OuterSocket};
 use crate::send_drops::{SendDrop, SendDrops};
-use crate::send_queue::Flush;
 use crate::stranger_socket::StrangerSocket;
 use crate::{esp_socket, sorted, udp_socket};
 
-/// How long packets wait for a socket that takes none before they are dropped.
-const PATIENCE: Duration = Duration::from_millis(20);
 /// IKE messages that fit into the queues of their own sockets.
 const IKE_BATCH: usize = 8;
 
@@ -92,8 +88,6 @@ pub(super) struct Outer {
     tunlink: Option<Tunlink>,
     /// Packets that fit into each queue.
     batch: usize,
-    /// Since when a socket takes no more.
-    blocked: Option<Instant>,
     pub(super) drops: SendDrops,
 }
 
@@ -153,7 +147,7 @@ impl Outer {
         let tunlink = interface.tunlink.as_ref();
         let tunlink = tunlink.map(|device| Tunlink { device: device.clone(), bound: true });
         let drops = SendDrops::of(&interface.name);
-        let mut outer = Outer { sockets, ports, strangers, tunlink, batch, blocked: None, drops };
+        let mut outer = Outer { sockets, ports, strangers, tunlink, batch, drops };
         outer.follow_tunlink();
         Ok(outer)
     }
@@ -223,33 +217,11 @@ impl Outer {
         }
     }
 
-    /// Sends what waits. `true`: every slot is free again.
-    pub(super) fn flush(&mut self, now: Instant, slots: &Slots) -> bool {
-        let mut blocked = false;
-        for socket in self.sockets.iter_mut().flatten().filter(|socket| !socket.is_idle()) {
-            blocked |= socket.flush(slots, &mut self.drops) == Flush::Blocked;
+    /// Sends what waits, each packet now or never: every slot is free afterwards.
+    pub(super) fn flush(&mut self, slots: &Slots) {
+        for socket in self.sockets.iter_mut().flatten() {
+            socket.flush(slots, &mut self.drops);
         }
-        self.blocked = blocked.then(|| self.blocked.unwrap_or(now));
-        !blocked
-    }
-
-    /// Drops what has waited for too long. `true`: every slot is free again.
-    pub(super) fn give_up(&mut self, now: Instant) -> bool {
-        if self.deadline().is_some_and(|deadline| now >= deadline) {
-            self.sockets.iter_mut().flatten().for_each(|socket| socket.abandon(&mut self.drops));
-            self.blocked = None;
-        }
-        self.blocked.is_none()
-    }
-
-    /// When to call [`Outer::give_up`].
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.blocked.map(|since| since.saturating_add(PATIENCE))
-    }
-
-    /// Whether packets wait in this socket for it to become writable.
-    pub(super) fn waits(&self, which: Which) -> bool {
-        self.get(which).is_some_and(|socket| !socket.is_idle())
     }
 
     /// Whether packets of this IP version can be sent at all.

@@ -45,14 +45,12 @@ pub(super) fn inbound(tunnel: &HeapTunnel, which: Which, batch: &ReceiveBatch, i
 /// Packets from TUN that are read before the first of them is sealed.
 const READ_AHEAD: usize = 4;
 
-/// What was read from TUN and is not sealed yet, or not all of it.
+/// What was read from TUN and is not sealed yet.
 pub(super) struct Held {
     /// Packet or super-packet, in the room that it was read into.
     pub(super) room: Box<[u8]>,
     pub(super) len: usize,
     pub(super) offload: Offload,
-    /// How many of its segments are in slots, or were.
-    pub(super) segments: u16,
     step: Step,
 }
 
@@ -127,7 +125,7 @@ impl Waiting {
 
     /// One more waits in `room`.
     pub(super) fn push(&mut self, room: Box<[u8]>, len: usize, offload: Offload) {
-        self.held.push_back(Held { room, len, offload, segments: 0, step: Step::Policy });
+        self.held.push_back(Held { room, len, offload, step: Step::Policy });
     }
 
     /// Takes each that waits behind the first one step further.
@@ -138,19 +136,5 @@ impl Waiting {
     /// The first.
     pub(super) fn pop(&mut self) -> Option<Held> {
         self.held.pop_front()
-    }
-
-    /// The first again, which is not sealed to its end.
-    pub(super) fn put_back(&mut self, held: Held) {
-        self.held.push_front(held);
-    }
-
-    /// Drops all of them; how many these were.
-    pub(super) fn drop_all(&mut self) -> usize {
-        let count = self.held.len();
-        while let Some(held) = self.held.pop_front() {
-            self.give_back(held.room);
-        }
-        count
     }
 }

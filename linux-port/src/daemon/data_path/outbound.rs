@@ -9,7 +9,6 @@ use simplevpn_core::{Discard, HEADROOM, Instant, PacketBuf, Sealed};
 use super::DataPath;
 use super::ahead::Held;
 use crate::daemon::peers::HeapTunnel;
-use crate::send_drops::SendDrop;
 
 impl DataPath {
     /// Reads a batch from TUN, seals it and sends it.
@@ -21,9 +20,6 @@ impl DataPath {
         tunnel: &mut HeapTunnel,
         now: Instant,
     ) -> Result<(), String> {
-        if !self.is_ready() {
-            return Ok(());
-        }
         self.was_full = false;
         let mut more = true;
         while more || !self.waiting.is_empty() {
@@ -33,34 +29,10 @@ impl DataPath {
                 more = !self.was_full && used < self.slots.count() && self.read()?;
                 self.waiting.look_ahead(tunnel);
             }
-            if !self.seal_held(tunnel, now) {
-                return Ok(());
-            }
+            self.seal_held(tunnel, now);
         }
-        self.send(now);
+        self.send();
         Ok(())
-    }
-
-    /// Sends what waits, as far as the sockets take it, and what waited for that.
-    pub(in crate::daemon) fn go_on(&mut self, tunnel: &mut HeapTunnel, now: Instant) {
-        if !self.send(now) || self.waiting.is_empty() {
-            return;
-        }
-        while !self.waiting.is_empty() {
-            if !self.seal_held(tunnel, now) {
-                return;
-            }
-        }
-        self.send(now);
-    }
-
-    /// Drops what has waited for too long.
-    pub(in crate::daemon) fn give_up(&mut self, now: Instant) {
-        let free = self.outer.give_up(now);
-        if self.settle(free) {
-            let dropped = self.waiting.drop_all();
-            self.outer.drops.count(SendDrop::Timeout, dropped as u64);
-        }
     }
 
     /// Reads one packet or super-packet; `false` if there is none.
@@ -88,76 +60,63 @@ impl DataPath {
         }
     }
 
-    /// Seals the first of what waits. `false`: the rest of it waits until the sockets take more.
-    fn seal_held(&mut self, tunnel: &mut HeapTunnel, now: Instant) -> bool {
-        let Some(mut held) = self.waiting.pop() else { return true };
+    /// Seals the first of what waits.
+    fn seal_held(&mut self, tunnel: &mut HeapTunnel, now: Instant) {
+        let Some(mut held) = self.waiting.pop() else { return };
         let sealed = match held.offload.gso {
             None => self.seal_one(tunnel, now, &mut held),
-            Some(_) => self.seal_segments(tunnel, now, &mut held),
+            Some(_) => self.seal_segments(tunnel, now, &held),
         };
         if let Err(why) = sealed {
             tunnel.sealer.count_discard(why);
         }
-        let done = sealed != Ok(false);
-        if done {
-            self.waiting.give_back(held.room);
-        } else {
-            self.waiting.put_back(held);
-        }
-        done
+        self.waiting.give_back(held.room);
     }
 
-    /// Seals a packet that is none too long; see [`seal_held`](Self::seal_held).
+    /// Seals a packet that is none too long.
     fn seal_one(
         &mut self,
         tunnel: &mut HeapTunnel,
         now: Instant,
         held: &mut Held,
-    ) -> Result<bool, Discard> {
-        if !self.has_room(now) {
-            return Ok(false);
-        }
+    ) -> Result<(), Discard> {
+        self.make_room();
         let offload = held.offload;
         let packet = held.packet();
         offload.complete_checksum(packet)?;
         let slot = self.slots.get_mut(self.used).unwrap_or_default();
         let room = slot.get_mut(HEADROOM..).and_then(|room| room.get_mut(..packet.len()));
         room.ok_or(Discard::NoRoom)?.copy_from_slice(packet);
-        self.seal_slot(tunnel, now, packet.len()).map(|()| true)
+        self.seal_slot(tunnel, now, packet.len())
     }
 
     /// Cuts a super-packet into the free slots and seals each segment there; sends whenever there are no
-    /// more. `Ok(false)`: sockets take no more before all is done.
+    /// more.
     fn seal_segments(
         &mut self,
         tunnel: &mut HeapTunnel,
         now: Instant,
-        held: &mut Held,
-    ) -> Result<bool, Discard> {
-        let offload = held.offload;
-        let (mut sealed, room) = (held.segments, &held.room);
-        let packet = room.get(..held.len).unwrap_or_default();
-        let mut segments = Segments::new(packet, &offload)?.skip(sealed);
+        held: &Held,
+    ) -> Result<(), Discard> {
+        let packet = held.room.get(..held.len).unwrap_or_default();
+        let mut segments = Segments::new(packet, &held.offload)?;
         loop {
-            if !self.has_room(now) {
-                held.segments = sealed;
-                return Ok(false);
-            }
+            self.make_room();
             let slot = self.slots.get_mut(self.used).unwrap_or_default();
             let room = slot.get_mut(HEADROOM..).unwrap_or_default();
-            let Some(len) = segments.next_into(room)? else { return Ok(true) };
-            sealed += 1;
+            let Some(len) = segments.next_into(room)? else { return Ok(()) };
             if let Err(why) = self.seal_slot(tunnel, now, len) {
                 tunnel.sealer.count_discard(why);
             }
         }
     }
 
-    /// Makes slots free if none are; `false`: the sockets take no more.
-    fn has_room(&mut self, now: Instant) -> bool {
-        let full = self.used >= self.slots.count();
-        self.was_full |= full;
-        !full || self.send(now)
+    /// Makes slots free if none are.
+    fn make_room(&mut self) {
+        if self.used >= self.slots.count() {
+            self.was_full = true;
+            self.send();
+        }
     }
 
     /// Seals the packet of `len` bytes in the first free slot, and lets it wait to be sent.
@@ -217,9 +176,7 @@ impl DataPath {
         now: Instant,
         fragments: &mut Fragments<'_>,
     ) -> Result<bool, Discard> {
-        if !self.has_room(now) {
-            return Err(Discard::NoRoom);
-        }
+        self.make_room();
         let slot = self.slots.get_mut(self.used).unwrap_or_default();
         let room = slot.get_mut(HEADROOM..).unwrap_or_default();
         let Some(len) = fragments.next_into(room)? else { return Ok(false) };

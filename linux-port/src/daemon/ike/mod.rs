@@ -172,7 +172,7 @@ impl Engine {
         act(endpoint, &mut Context { rng: &mut Random, pad: &directory, sad: &mut sad });
         while let Some(transmit) = endpoint.poll_transmit(out) {
             let message = out.get(..transmit.len).unwrap_or_default();
-            self.data.send_message(&transmit, message, now);
+            self.data.send_message(&transmit, message);
         }
         while let Some(event) = self.ike.as_mut().and_then(|ike| ike.endpoint.poll_event()) {
             self.ike_event(&event, now);
