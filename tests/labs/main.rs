@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a lab that fails says so by panicking")]
 
 mod fail_closed;
+mod full_queue;
 mod full_tunnel;
 mod guard;
 mod ike;
