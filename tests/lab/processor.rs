@@ -25,11 +25,14 @@ pub enum Processor {
     Mipsel24Kc,
     /// ARMv5 without floating point: kirkwood and older.
     Arm926,
+    /// ARMv7 with floating point, in Thumb-2: ipq40xx, mvebu, sunxi.
+    CortexA7,
 }
 
 impl Processor {
     /// All of them.
-    pub const ALL: [Processor; 3] = [Processor::Mips24Kc, Processor::Mipsel24Kc, Processor::Arm926];
+    pub const ALL: [Processor; 4] =
+        [Processor::Mips24Kc, Processor::Mipsel24Kc, Processor::Arm926, Processor::CortexA7];
 
     /// What `openwrt/cross` calls its binary.
     pub fn target(self) -> &'static str {
@@ -37,6 +40,7 @@ impl Processor {
             Processor::Mips24Kc => "mips",
             Processor::Mipsel24Kc => "mipsel",
             Processor::Arm926 => "armv5te",
+            Processor::CortexA7 => "armv7hf",
         }
     }
 
@@ -45,6 +49,7 @@ impl Processor {
             Processor::Mips24Kc => "qemu-mips-static -cpu 24Kc",
             Processor::Mipsel24Kc => "qemu-mipsel-static -cpu 24Kc",
             Processor::Arm926 => "qemu-arm-static -cpu arm926",
+            Processor::CortexA7 => "qemu-arm-static -cpu cortex-a7",
         }
     }
 

@@ -82,6 +82,12 @@ fn armv5_routed() {
     routed(Processor::Arm926, true, "udp");
 }
 
+#[test]
+fn armv7_in_thumb_routed() {
+    routed(Processor::CortexA7, false, "esp");
+    routed(Processor::CortexA7, true, "udp");
+}
+
 ///  client -- big-endian router ==ESP== little-endian router -- server
 #[test]
 fn routers_at_both_ends() {
