@@ -116,7 +116,7 @@ impl SaDatabase for Database {
         };
         let replaced = self.tunnel.sealer.install(sa.peer, outbound, 0);
         // Afterwards the path is what `set_path` says, or where packets come from.
-        if replaced.is_none() {
+        if sa.first || replaced.is_none() {
             self.tunnel.sealer.set_path(sa.peer, Some(sa.path));
         }
         Ok(())

@@ -20,7 +20,8 @@ pub trait SaDatabase {
     /// [`Refused`]; nothing has changed then.
     fn install_inbound(&mut self, sa: &ChildSa<'_>) -> Result<(), Refused>;
 
-    /// From now on packets for the peer leave with this SA, in place of another if it had one.
+    /// From now on packets for the peer leave with this SA, in place of another if it had one. They
+    /// take its path if it is [the first](ChildSa::first) or there was no other.
     ///
     /// # Errors
     /// [`Refused`]; nothing has changed then.
@@ -33,7 +34,8 @@ pub trait SaDatabase {
     /// place of this one already.
     fn remove_outbound(&mut self, peer: PeerId, spi: u32);
 
-    /// From now on packets for the peer take this path. (Its first path comes with its first SA.)
+    /// From now on packets for the peer take this path. (The path of a new IKE SA comes with its first
+    /// child SA.)
     fn set_path(&mut self, peer: PeerId, path: Path);
 
     /// When the last authentic packet of this peer came, if ever.
@@ -61,8 +63,13 @@ pub struct ChildSa<'c> {
     pub local: &'c Ranges,
     /// these of the peer's. Both lie within what is configured, and may be less.
     pub remote: &'c Ranges,
-    /// How packets travel to the peer.
+    /// How packets travel to the peer, as far as its IKE SA knows.
     pub path: Path,
+    /// Whether it is the first child SA of a new IKE SA. Then packets take `path` from now on
+    /// (RFC 7296 §2.23; RFC 4555 §1.1): a peer that has connected anew may be somewhere else than
+    /// where its packets went before. With any other child SA they go on as they do, since the
+    /// packets of a peer behind a NAT may have shown another path than its IKE messages.
+    pub first: bool,
 }
 
 /// The database takes no more.

@@ -225,6 +225,7 @@ fn install(
     let keys = ChildKeys::new(child.suite.cipher, &keys.secrets.sk_d, None, nonces);
     let path = sa.esp_path();
     let agreed = Agreed::new(child, sa.link.initiator, &keys, [ours, theirs], path);
+    let agreed = Agreed { first: true, ..agreed };
     agreed.install(env, peer).map_err(|_| Reason::Full)?;
     sa.children.current = Some(child);
     Ok(())

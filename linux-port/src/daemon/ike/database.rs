@@ -52,13 +52,14 @@ impl SaDatabase for Database<'_> {
     }
 
     fn install_outbound(&mut self, sa: &ChildSa<'_>) -> Result<(), Refused> {
-        let ChildSa { peer: id, spi, esn, path, .. } = *sa;
+        let ChildSa { peer: id, spi, esn, path, first, .. } = *sa;
         let key = key(sa)?;
         self.peers.narrow(id, sa.local, sa.remote)?;
         let sequence = OutboundSequence::new(esn);
         let outbound = OutboundSa { spi, key, salt: sa.key.salt(), sequence };
-        // Where packets go now is known better than where IKE's do.
-        if self.peers.tunnel.sealer.install(id, outbound, ANNOUNCE_BELOW).is_none() {
+        let replaced = self.peers.tunnel.sealer.install(id, outbound, ANNOUNCE_BELOW);
+        // Under the same IKE SA, where packets go is known better than where IKE's messages do.
+        if first || replaced.is_none() {
             self.set_path(id, path);
         }
         Ok(())
