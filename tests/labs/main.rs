@@ -7,6 +7,7 @@ mod full_queue;
 mod full_tunnel;
 mod guard;
 mod ike;
+mod ike_elsewhere;
 mod ike_kernel;
 mod ike_life;
 mod ike_nat;
