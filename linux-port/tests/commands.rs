@@ -160,6 +160,14 @@ fn generated_keys_are_keys() {
 }
 
 #[test]
+fn a_generated_text_is_a_preshared_key() {
+    let (status, text, stderr) = run(&["genpsk", "--text"], "");
+    assert_eq!((status, text.len(), &*stderr), (0, 42, ""), "{text}");
+    assert_ne!(run(&["genpsk", "--text"], "").1, text);
+    assert_eq!(simplevpn::keys::secret(text.trim(), false).unwrap().len(), 41);
+}
+
+#[test]
 fn a_key_written_where_others_can_read_it_is_warned_about() {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("generated.key");
     let stdout = std::fs::File::create(&path).unwrap();

@@ -98,6 +98,11 @@ fn preshared_keys_that_nobody_guesses() {
         SECRET,
         &format!("0s{SECRET}"),
         "0x8f3c1d7705aa42e96b10fd2283c7915e0d6e4b3ac8f15297a4603be1dc7f1890",
+        // Texts: as clouds make them, as 'simplevpn genpsk --text' does, and 24 characters.
+        "uQ3_x.Rt7PzK2mWv9cLd4Nf6Hb8Jg5Ys",
+        "text:k7m2p.9xq4z.h3vtb.w8c5n.r2d6j.yf4sg.e9u7a",
+        "text:uQ3_x.Rt7PzK2mWv9cLd4Nf6",
+        &format!("text:{SECRET}"),
     ] {
         assert_eq!(warnings(&phone(9, &psk(secret))), [""; 0], "{secret}");
     }
@@ -106,6 +111,9 @@ fn preshared_keys_that_nobody_guesses() {
     for secret in [
         "secret",
         "correct horse battery staple, correct horse battery staple",
+        "text:uQ3_x.Rt7PzK2mWv9cLd4Nf",
+        "text:uQ3uQ3uQ3uQ3uQ3uQ3uQ3uQ3uQ3uQ3",
+        "text:correct horse battery staple, correct horse battery staple",
         "0s8l7HAG6pdgyC0ecvMKdaEg==",
         "0x8f3c1d7705aa42e96b10fd2283c7915e",
         "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
@@ -119,6 +127,12 @@ fn preshared_keys_that_nobody_guesses() {
     for (secret, message) in [
         ("0sAAA", "has no base64 after '0s'; write '0s' before what it is in base64"),
         ("0s", "is empty; write what 'simplevpn genpsk' prints"),
+        ("text:", "is empty; write what 'simplevpn genpsk' prints"),
+        (
+            &SECRET[..43],
+            "is almost what 'simplevpn genpsk' prints; copy all of it, or write 'text:' before it \
+             if these characters are the key",
+        ),
         ("0xabc", "has an odd number of hex digits; write two for each byte"),
         ("0xgg", "has a character that is not a hex digit; use 0-9 and a-f"),
     ] {
