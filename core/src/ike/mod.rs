@@ -69,6 +69,6 @@ pub use path::{IkePath, Target};
 pub use reason::Reason;
 pub use sa::IkeSa;
 pub use sad::{ChildSa, Refused, SaDatabase};
-pub use status::{Given, IkeEvent, IkeStatus, Phase};
+pub use status::{Given, IkeEvent, IkeStatus, MAX_GIVEN, Phase};
 pub use ts::Ranges;
 pub use window::MAX_MESSAGE_LEN;

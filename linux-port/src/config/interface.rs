@@ -1,7 +1,9 @@
 //! The interface section: `config interface 'vpn0'` with `option proto 'simplevpn'`.
 
+use core::net::IpAddr;
 use std::path::PathBuf;
 
+use simplevpn_core::ike::MAX_GIVEN;
 use smoltcp::wire::IpCidr;
 
 use super::diagnostic::Report;
@@ -28,7 +30,7 @@ const KNOWN: Known = Known {
         "tunlink",
     ],
     lists: &["addresses", "pool"],
-    // netifd's, fw4's and LuCI's.
+    // netifd's, fw4's and LuCI's; beside `pool`, `dns` is ours as well.
     foreign: &[
         "auto",
         "metric",
@@ -96,10 +98,12 @@ pub(super) fn read(
     let (addresses, virtual_addresses) = addresses(&options, &peers, report);
     let pool = options.list("pool", report, value::network);
     pool::assign(&pool, &addresses, &mut peers, &mut lines, report);
+    let name_servers = name_servers(&options, around.has_pool, report);
     let interface = Interface {
         name,
         private_key,
         virtual_addresses,
+        name_servers,
         mtu: mtu(&options, &addresses, &peers, report),
         addresses,
         port,
@@ -240,6 +244,20 @@ fn addresses(
         }
     }
     (addresses.into_iter().map(|(address, _)| address).collect(), first.is_some())
+}
+
+/// What `dns` gives to those who get an address of the pool. Without a pool the option is netifd's
+/// alone, which takes what we need not understand.
+fn name_servers(options: &Options<'_, '_>, has_pool: bool, report: &mut Report) -> Vec<IpAddr> {
+    if !has_pool {
+        return Vec::new();
+    }
+    let servers = options.list("dns", report, value::name_server);
+    if let Some((_, line)) = servers.get(MAX_GIVEN) {
+        let message = format!("dns lists more than {MAX_GIVEN} name servers; remove some");
+        report.error(*line, message);
+    }
+    servers.into_iter().map(|(server, _)| server).collect()
 }
 
 fn mtu(

@@ -21,6 +21,8 @@ pub struct Interface {
     pub addresses: Vec<IpCidr>,
     /// Whether peers with an endpoint are asked for addresses as well (RFC 7296 §2.19).
     pub virtual_addresses: bool,
+    /// Name servers for peers that get their address from us (RFC 7296 §3.15.1).
+    pub name_servers: Vec<IpAddr>,
     /// MTU of the TUN device in bytes; `None` is `auto`, from the path.
     pub mtu: Option<u16>,
     /// UDP port of IKE.

@@ -54,6 +54,7 @@ fn interface(steering: model::Steering, peers: Vec<Peer>) -> Interface {
         private_key: None,
         addresses: vec![],
         virtual_addresses: false,
+        name_servers: Vec::new(),
         mtu: None,
         port: 500,
         nat_port: 4500,

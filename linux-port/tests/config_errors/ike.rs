@@ -241,6 +241,33 @@ fn prefixes_fit_one_message() {
 }
 
 #[test]
+fn name_servers_for_those_who_get_an_address() {
+    let pool = |dns: &str| {
+        let key = format!("option private_key '{PRIVATE}'\nlist pool '10.77.0.0/24'\n{dns}");
+        with(&[(3, &key), (10, "")])
+    };
+    for dns in ["list dns '10.77.0.1'\nlist dns 'fd77::1'", "option dns '10.77.0.1 fd77::1'"] {
+        let loaded = accepted(&pool(dns));
+        assert_eq!(loaded.warnings, []);
+        let servers: [core::net::IpAddr; 2] =
+            ["10.77.0.1".parse().unwrap(), "fd77::1".parse().unwrap()];
+        assert_eq!(loaded.interfaces[0].name_servers, servers, "{dns}");
+    }
+    for wrong in ["10.77.0.0/24", "dns.example.net", "127.0.0.1", "0.0.0.0", "::1", "ff02::1"] {
+        let message = format!(
+            "f:5: dns '{wrong}' is not the address of a name server; beside pool it is given to \
+             peers: write it like '10.77.0.1' or 'fd77::1'"
+        );
+        assert_eq!(errors(&pool(&format!("list dns '{wrong}'"))), [message]);
+    }
+    let five = "option dns '10.77.0.1 10.77.0.2 10.77.0.3 10.77.0.4 10.77.0.5'";
+    assert_eq!(errors(&pool(five)), ["f:5: dns lists more than 4 name servers; remove some"]);
+    // Without a pool it is netifd's, whatever it says.
+    let loaded = accepted(&with(&[(3, &format!("option private_key '{PRIVATE}'\nlist dns 'x'"))]));
+    assert!(loaded.warnings.is_empty() && loaded.interfaces[0].name_servers.is_empty());
+}
+
+#[test]
 fn pools() {
     let without = "f:8: peer without allowed_ips; list the prefixes behind it, or '0.0.0.0/0' and \
                    '::/0' for everything";
