@@ -2,6 +2,7 @@
 //! and it from them (endpoints, MTU, reserved sequence numbers, a changing network).
 
 mod aim;
+mod moves;
 mod path_mtu;
 
 use core::net::{IpAddr, SocketAddr};
@@ -10,13 +11,14 @@ use core::time::Duration;
 use simplevpn_core::{Discards, Event, Instant, OpenerEvent, Path, PeerId};
 
 use self::aim::name_of;
+pub(super) use self::moves::Moves;
 use self::path_mtu::LinkMtus;
 use super::data_path::DataPath;
 use super::ike::{self, Control, Inbox};
 use super::outer::Outer;
 use super::peers::Peers;
 use super::surroundings::{Surroundings, first_mtu};
-use crate::config::model::{Encap, Interface, Keying, Peer};
+use crate::config::model::{Interface, Keying, Peer};
 use crate::netifd::Announcer;
 use crate::netlink::Netlink;
 use crate::netlink::firewall::FirewallMonitor;
@@ -267,12 +269,12 @@ impl Engine {
         while let Some(OpenerEvent::Moved(id, path)) = self.peers.tunnel.opener.poll_event() {
             if self.follows(id, &path) {
                 self.peers.tunnel.sealer.set_path(id, Some(path));
-                self.moved(id, path);
+                self.moved(id, path, now);
             }
         }
         while let Some(event) = self.peers.tunnel.poll_event() {
             match event {
-                Event::Moved(id, path) => self.moved(id, path),
+                Event::Moved(id, path) => self.moved(id, path, now),
                 Event::Exhausting(id) => {
                     self.peers.record(&mut self.state);
                     if let Some(state) = &mut self.state {
@@ -284,45 +286,6 @@ impl Engine {
                 _ => {}
             }
         }
-    }
-
-    /// A peer's newest packet came on another path, on which it is answered by now.
-    fn moved(&mut self, id: PeerId, path: Path) {
-        let Some(peer) = self.peers.list.get_mut(id.index()) else { return };
-        let nat_port = self.interface.nat_port;
-        let port = peer.config.endpoint.as_ref().map_or(nat_port, |endpoint| endpoint.nat_port);
-        let (sealer, encap) = (&mut self.peers.tunnel.sealer, peer.config.encap);
-        match (encap, path) {
-            (Encap::Esp, Path::Udp { remote, .. }) => {
-                sealer.set_path(id, Some(esp_path(remote.ip())));
-            }
-            (Encap::Udp, Path::Esp { remote, .. }) => {
-                let path = udp_path(SocketAddr::new(remote, port), nat_port);
-                sealer.set_path(id, Some(path));
-            }
-            _ => {}
-        }
-        let from = |path: Path| match path {
-            Path::Esp { remote, .. } => esp_path(remote),
-            Path::Udp { remote, local } => udp_path(remote, local.port()),
-        };
-        // To be heard from the same place at another address of ours is no news.
-        if peer.heard.replace(path).is_some_and(|before| from(before) == from(path)) {
-            return;
-        }
-        let name = format!("{}: {}", self.interface.name, peer.config.name);
-        match (encap, path) {
-            (Encap::Esp, Path::Udp { .. }) => {
-                log::warn!("{name}: heard through UDP, answered with raw ESP as configured");
-            }
-            (Encap::Udp, Path::Esp { .. }) => {
-                log::warn!("{name}: heard as raw ESP, answered through UDP as configured");
-            }
-            (_, Path::Esp { remote, .. }) => log::info!("{name}: heard from {remote}, raw ESP"),
-            (_, Path::Udp { remote, .. }) => log::info!("{name}: heard from {remote}, ESP in UDP"),
-        }
-        self.begin_path_mtu(id);
-        self.changed.endpoints = true;
     }
 
     /// Follows what the resolver has found.
@@ -446,6 +409,7 @@ impl Engine {
         self.call_peers(now);
         self.forget_old_mtus(now);
         self.look_for_lost(now);
+        self.follow_moves(now);
         self.settle();
     }
 

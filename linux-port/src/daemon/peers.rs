@@ -14,6 +14,7 @@ use simplevpn_core::{
 };
 use smoltcp::wire::IpCidr;
 
+use super::engine::Moves;
 use crate::config::host_prefix;
 use crate::config::model::{Keying, ManualKeys, Peer};
 use crate::crypto::Key;
@@ -39,6 +40,8 @@ pub(super) struct PeerState {
     pub(super) heard: Option<Path>,
     /// The SPIs of its inbound SAs that IKE has installed.
     pub(super) spis: Vec<u32>,
+    /// What has followed from its moves.
+    pub(super) moves: Moves,
     /// Whether IKE has led its packets elsewhere, which the surroundings do not know yet.
     pub(super) redirected: bool,
     /// The prefixes of its policies at present, in host space.
@@ -56,6 +59,7 @@ impl PeerState {
             aimed: None,
             heard: None,
             spis: Vec::new(),
+            moves: Moves::default(),
             redirected: false,
             policies: policies(config),
             local: policy(config).1,
@@ -240,11 +244,20 @@ impl Peers {
                 log::error!("peer {}: no room for its inbound SA", config.name);
             }
         }
-        let PeerState { mtu_learned, aimed, heard, redirected, .. } = *before;
+        let PeerState { mtu_learned, aimed, heard, moves, redirected, .. } = *before;
         let (policies, local) = (before.policies.clone(), before.local.clone());
         let pair = before.pair.take();
         let after = PeerState::new(config);
-        self.list.push(PeerState { pair, mtu_learned, aimed, heard, spis, redirected, ..after });
+        self.list.push(PeerState {
+            pair,
+            mtu_learned,
+            aimed,
+            heard,
+            spis,
+            moves,
+            redirected,
+            ..after
+        });
         if config.keying == before.config.keying
             && manual(config).is_none()
             && self.set_policy(id, policies, local).is_err()

@@ -308,8 +308,10 @@ impl Engine {
             }
             IkeEvent::Rekeyed(id) => self.tell(*id, log::Level::Debug, &"new keys for IKE"),
             IkeEvent::Moved(id, path) => {
-                let to = path.remote();
-                self.tell(*id, log::Level::Info, &format_args!("moved; now at {to}"));
+                if let Some(untold) = self.may_tell_move(*id, now) {
+                    let what = format_args!("moved; now at {}{untold}", path.remote());
+                    self.tell(*id, log::Level::Info, &what);
+                }
                 self.keep_nat_open(*id);
             }
             IkeEvent::Address(id, given) => self.take_addresses(*id, given),
