@@ -15,6 +15,7 @@ use super::endpoint::{Context, IkeSlot, IkeTransmit, Settings};
 use super::exchange::Task;
 use super::keymat::{IkeKeys, IkeSecrets, IkeSpis, Nonces};
 use super::link::Link;
+use super::mobike;
 use super::nat::Nat;
 use super::nonce::Lowest;
 use super::pace::Pace;
@@ -520,6 +521,7 @@ impl IkeSa {
             initiator: self.link.initiator,
             path: self.link.path,
             esp_path: self.is_established().then(|| self.esp_path()),
+            checking: mobike::is_checking(self),
             suite: self.suite,
             child: self.children.suite(),
             rekey_child_at: self.timers.get(Timer::RekeyChild),

@@ -8,6 +8,7 @@ use simplevpn_core::ike::identity::Identity;
 use simplevpn_core::ike::{self, Given, Reason};
 
 use super::directory;
+use super::one_way::OneWay;
 use super::random;
 use super::silence::Silence;
 use crate::config::model::{self, Interface, Peer, Start};
@@ -45,6 +46,8 @@ pub(in crate::daemon) struct Call {
     pub(super) through_udp: bool,
     /// What goes out unanswered.
     pub(super) silence: Silence,
+    /// What goes out while nothing comes but IKE.
+    pub(super) one_way: OneWay,
 }
 
 impl Call {
@@ -98,6 +101,7 @@ impl Call {
     pub(super) fn came_up(&mut self, now: Instant, by_us: bool) {
         (self.up, self.by_us) = (Some(now), by_us);
         (self.reason, self.failures, self.silence) = (None, 0, Silence::default());
+        self.one_way.begin();
     }
 
     /// The connection has ended, or an attempt to make one.

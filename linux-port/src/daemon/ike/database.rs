@@ -61,6 +61,9 @@ impl SaDatabase for Database<'_> {
         // Under the same IKE SA, where packets go is known better than where IKE's messages do.
         if first || replaced.is_none() {
             self.set_path(id, path);
+        } else {
+            // The peer is shown at once that packets come through (see `one_way`).
+            self.peers.tunnel.sealer.greet(id);
         }
         Ok(())
     }

@@ -10,12 +10,14 @@
 //! | `database` | the SAs that packets use |
 //! | `call` | when a peer is called |
 //! | `silence` | when a peer is not heard any more |
+//! | `one_way` | when IKE is heard and ESP is not |
 //! | `random` | the kernel's randomness |
 
 mod call;
 mod database;
 mod directory;
 mod inbox;
+mod one_way;
 mod random;
 mod silence;
 
@@ -27,7 +29,7 @@ use simplevpn_core::crypto::sign::PrivateKey;
 use simplevpn_core::ike::suite::Preferences;
 use simplevpn_core::ike::{
     Context, Given, Ike, IkeEvent, IkeSlot, IkeStatus, MAX_MESSAGE_LEN, PeerLink, Phase, Reason,
-    Settings, Target,
+    SaDatabase, Settings, Target,
 };
 use simplevpn_core::{Instant, Path, PeerId};
 use smoltcp::wire::IpCidr;
@@ -305,6 +307,10 @@ impl Engine {
             IkeEvent::Refused(claimed, from, reason) => self.refused(*claimed, *from, *reason, now),
             IkeEvent::ChildRekeyed(id) => {
                 self.tell(*id, log::Level::Debug, &"new keys for packets");
+                self.follow_ike(*id);
+                if let Some(call) = self.ike.as_mut().and_then(|ike| ike.call(*id)) {
+                    call.one_way.was_renewed(now);
+                }
             }
             IkeEvent::Rekeyed(id) => self.tell(*id, log::Level::Debug, &"new keys for IKE"),
             IkeEvent::Moved(id, path) => {
@@ -316,6 +322,17 @@ impl Engine {
             }
             IkeEvent::Address(id, given) => self.take_addresses(*id, given),
             _ => {}
+        }
+    }
+
+    /// Makes sure that the packets for a peer go where its IKE SA has them go.
+    fn follow_ike(&mut self, id: PeerId) {
+        let Some(status) = self.ike.as_ref().and_then(|ike| ike.status(id)) else { return };
+        let path = self.peers.tunnel.sealer.peer(id).and_then(|peer| peer.path());
+        if let Some(path) = path.and_then(|path| status.astray(path)) {
+            let what = format_args!("packets go to {} now, as IKE does", path.remote());
+            self.tell(id, log::Level::Info, &what);
+            Database { peers: &mut self.peers }.set_path(id, path);
         }
     }
 
