@@ -86,6 +86,18 @@ impl Vpn {
         self
     }
 
+    /// Its first peer is called somewhere else.
+    ///
+    /// # Panics
+    /// When it has none.
+    pub fn called_at(mut self, endpoint: &str) -> Vpn {
+        match self.peers.first_mut() {
+            Some(peer) => *peer = peer.clone().at(endpoint),
+            None => panic!("{} has no peer", self.name),
+        }
+        self
+    }
+
     /// So many more peers, at most 39,000, with an IPv4 and an IPv6 prefix each; none is there.
     pub fn strangers(mut self, count: u32) -> Vpn {
         for number in 0..count {

@@ -11,6 +11,7 @@ mod ike_elsewhere;
 mod ike_kernel;
 mod ike_life;
 mod ike_nat;
+mod ike_one_family;
 mod ike_one_way;
 mod ike_ours;
 mod ike_page;

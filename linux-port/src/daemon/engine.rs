@@ -10,7 +10,7 @@ use core::time::Duration;
 
 use simplevpn_core::{Discards, Event, Instant, OpenerEvent, Path, PeerId};
 
-use self::aim::name_of;
+pub(super) use self::aim::name_of;
 pub(super) use self::moves::Moves;
 use self::path_mtu::LinkMtus;
 use super::data_path::DataPath;
@@ -62,7 +62,7 @@ pub(super) struct Engine {
     /// `None` where all keys are manual.
     pub(super) ike: Option<Control>,
     /// Names that cannot be resolved, and why, told once.
-    unresolved: SortedMap<String, &'static str>,
+    pub(super) unresolved: SortedMap<String, &'static str>,
 }
 
 /// What keeps the surroundings from being as they should.
@@ -419,6 +419,7 @@ impl Engine {
         self.link_mtus.forget();
         if core::mem::take(&mut self.changed.ways) {
             self.follow_links();
+            self.aim_where_ways_lead();
         }
         let changed = core::mem::take(&mut self.changed);
         let mut results = Vec::new();

@@ -48,6 +48,10 @@ pub(in crate::daemon) struct Call {
     pub(super) silence: Silence,
     /// What goes out while nothing comes but IKE.
     pub(super) one_way: OneWay,
+    /// Why there is no way to where it is to be called, if there is none.
+    pub(super) no_way: Option<String>,
+    /// When its name was last resolved for want of a way.
+    pub(super) resolved: Instant,
 }
 
 impl Call {
@@ -75,7 +79,12 @@ impl Call {
 
     /// Whether it is ever called.
     pub(super) fn calls(&self) -> bool {
-        self.address.is_some() && matches!(self.start, Some(Start::Auto | Start::Traffic))
+        self.address.is_some() && self.calls_by_itself()
+    }
+
+    /// Whether it would be called, if it were known where.
+    pub(super) fn calls_by_itself(&self) -> bool {
+        matches!(self.start, Some(Start::Auto | Start::Traffic))
     }
 
     /// Whether it is to be called now.

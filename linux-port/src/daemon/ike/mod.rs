@@ -9,6 +9,7 @@
 //! | `directory` | the peers as the configuration has them |
 //! | `database` | the SAs that packets use |
 //! | `call` | when a peer is called |
+//! | `reach` | at which of its addresses a peer is called |
 //! | `silence` | when a peer is not heard any more |
 //! | `one_way` | when IKE is heard and ESP is not |
 //! | `random` | the kernel's randomness |
@@ -19,6 +20,7 @@ mod directory;
 mod inbox;
 mod one_way;
 mod random;
+mod reach;
 mod silence;
 
 use core::net::IpAddr;
@@ -29,7 +31,7 @@ use simplevpn_core::crypto::sign::PrivateKey;
 use simplevpn_core::ike::suite::Preferences;
 use simplevpn_core::ike::{
     Context, Given, Ike, IkeEvent, IkeSlot, IkeStatus, MAX_MESSAGE_LEN, PeerLink, Phase, Reason,
-    SaDatabase, Settings, Target,
+    SaDatabase, Settings,
 };
 use simplevpn_core::{Instant, Path, PeerId};
 use smoltcp::wire::IpCidr;
@@ -40,10 +42,8 @@ use self::directory::Directory;
 pub(super) use self::inbox::Inbox;
 use self::random::Random;
 use super::engine::Engine;
-use super::outer::Which;
 use super::peers;
-use crate::config::model::{Host, Interface, Keying, Secret};
-use crate::outer_socket::Family;
+use crate::config::model::{Interface, Keying, Secret};
 use crate::status::{Connection, State};
 
 /// Bytes for a fragmented message of a peer's.
@@ -202,45 +202,6 @@ impl Engine {
         }
     }
 
-    /// Calls the peers that are to be called.
-    pub(super) fn call_peers(&mut self, now: Instant) {
-        let Some(control) = &self.ike else { return };
-        let due = |(at, call): (usize, &Call)| {
-            let id = PeerId(at as u32);
-            (call.is_due(now) && control.status(id).is_none()).then_some((id, call.address?))
-        };
-        let due: Vec<_> = control.calls.iter().enumerate().filter_map(due).collect();
-        for (id, remote) in due {
-            // Without a way there it is tried again at the next tick.
-            if let Some(target) = self.target(id, remote) {
-                self.with_ike(now, &mut |ike, cx| ike.initiate(now, cx, id, &target));
-            }
-        }
-    }
-
-    /// How a peer at `remote` is reached; `None` if there is no way.
-    fn target(&mut self, id: PeerId, remote: IpAddr) -> Option<Target> {
-        let local = self.local_address(remote)?;
-        let endpoint = self.interface.peers.get(id.index())?.endpoint.as_ref();
-        let (port, nat_port) = endpoint.map_or((500, 4500), |e| (e.port, e.nat_port));
-        let own = |natt| self.data.outer.port(Which::of_ike(remote, natt));
-        Some(Target {
-            local,
-            remote,
-            ports: own(false).map(|own| (own, port)),
-            nat_ports: (own(true)?, nat_port),
-        })
-    }
-
-    /// The address of ours from which packets go to `remote`.
-    fn local_address(&mut self, remote: IpAddr) -> Option<IpAddr> {
-        let through = match &self.interface.tunlink {
-            Some(name) => Some(self.netlink.link(name).ok()??.index),
-            None => None,
-        };
-        self.netlink.route_to(remote, self.steering.mark(), through).ok()??.source
-    }
-
     /// There is an address at which a peer can be called.
     pub(super) fn aim_call(&mut self, at: usize, address: IpAddr) {
         let Some(call) = self.ike.as_mut().and_then(|ike| ike.calls.get_mut(at)) else { return };
@@ -337,7 +298,7 @@ impl Engine {
     }
 
     /// Tells the log about a peer.
-    fn tell(&self, id: PeerId, level: log::Level, what: &dyn core::fmt::Display) {
+    pub(super) fn tell(&self, id: PeerId, level: log::Level, what: &dyn core::fmt::Display) {
         if let Some(peer) = self.interface.peers.get(id.index()) {
             log::log!(level, "{}: {}: {what}", self.interface.name, peer.name);
         }
@@ -398,29 +359,6 @@ impl Engine {
         self.went_down(id, reason, now);
         if reason == Reason::NoAnswer {
             self.look_elsewhere(id, now);
-        }
-    }
-
-    /// A peer does not answer: its name may lead elsewhere by now, or to another address as well.
-    fn look_elsewhere(&mut self, id: PeerId, now: Instant) {
-        let Some(peer) = self.interface.peers.get(id.index()) else { return };
-        let Some(Host::Name(name)) = peer.endpoint.as_ref().map(|endpoint| &endpoint.host) else {
-            return;
-        };
-        let addresses = self.resolver.last(name).to_vec();
-        self.resolver.watch(name, now);
-        let at = self.peers.list.get(id.index()).and_then(|peer| peer.aimed);
-        let at = addresses.iter().position(|address| Some(*address) == at);
-        let others = (1..=addresses.len()).map(|n| (at.unwrap_or(0) + n) % addresses.len());
-        let mut others = others.filter_map(|at| addresses.get(at)).copied();
-        if let Some(next) = others.find(|address| self.data.outer.serves(Family::of(*address)))
-            && let Some(call) = self.ike.as_mut().and_then(|ike| ike.call(id))
-        {
-            let not_before = call.not_before();
-            call.aim(next);
-            call.hold(not_before);
-            self.peers.list[id.index()].aimed = Some(next);
-            self.changed.endpoints = true;
         }
     }
 
@@ -567,7 +505,8 @@ impl Engine {
         let call = control.calls.get(id.index())?;
         let status = control.status(id);
         let Some(status) = status else {
-            let reason = call.reason.map(|reason| reason.to_string());
+            let reason = call.no_way.clone().or_else(|| self.why_unresolved(id));
+            let reason = reason.or_else(|| call.reason.map(|reason| reason.to_string()));
             let reason = reason.unwrap_or_else(|| call.waits_for().to_owned());
             return Some(Connection {
                 state: State::Down,
