@@ -37,8 +37,8 @@ const EVENTS: usize = 16;
 pub struct InboundPeer {
     traffic: Traffic,
     path: Option<Path>,
-    /// The prefix that its last packet came from, in host space. No other peer has a part of it
-    /// ([`Spd::insert`]), so a packet from there needs no further look.
+    /// The prefix that its last packet came from, in host space, if no other peer has a part of it
+    /// ([`Spd::is_whole`]): a packet from there needs no further look.
     from: Option<Prefix>,
     offset: Offset,
     local: Selectors,
@@ -199,6 +199,11 @@ impl<'a, A: Aead> Opener<'a, A> {
     /// # Errors
     /// As [`Spd::insert`].
     pub fn insert_policy(&mut self, prefix: &IpCidr, id: PeerId) -> Result<(), SpdError> {
+        for around in self.spd.around(prefix) {
+            if let Some(peer) = self.peers.get_mut(around.index()).and_then(Option::as_mut) {
+                peer.from = None;
+            }
+        }
         self.spd.insert(prefix, id)
     }
 
@@ -285,8 +290,8 @@ fn check_selectors(
         if owner != id {
             return Err(Discard::OutsideSelector);
         }
-        // A /0 leaves to other peers what is theirs.
-        peer.from = (!prefix.is_everything()).then_some(prefix);
+        // A wide prefix leaves to other peers what is theirs.
+        peer.from = spd.is_whole(&prefix).then_some(prefix);
     }
     if peer.local.contain(destination) { Ok(()) } else { Err(Discard::OutsideSelector) }
 }
