@@ -112,6 +112,7 @@ pub(super) fn read(
         state_dir: options
             .get("state_dir", report, value::absolute_path)
             .unwrap_or_else(|| PathBuf::from(STATE_DIR)),
+        connected: Vec::new(),
         peers,
     };
     Some(Found { interface, lines })

@@ -195,7 +195,8 @@ fn read_sections(
         let name = section.name.as_deref();
         let peers = peers.remove(name.unwrap_or_default()).unwrap_or_default();
         let report = if concerned(name) { &mut *report } else { &mut others };
-        if let Some(read) = interface::read(section, &peers, report) {
+        if let Some(mut read) = interface::read(section, &peers, report) {
+            read.interface.connected = connected::networks(&connected);
             check::within_interface(&read, report);
             connected::check(&read, &connected, report);
             found.push(read);

@@ -40,6 +40,9 @@ pub struct Interface {
     pub killswitch: bool,
     /// Where reserved sequence numbers of manual keying are kept.
     pub state_dir: PathBuf,
+    /// The networks that this machine will be connected to as far as the same file says so, without
+    /// host bits.
+    pub connected: Vec<IpCidr>,
     /// The peers, in the order of the file, without those that are `disabled`.
     pub peers: Vec<Peer>,
 }

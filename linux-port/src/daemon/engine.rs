@@ -25,7 +25,7 @@ use crate::outer_socket::Family;
 use crate::resolver::{self, Resolver};
 use crate::sequence_state::SequenceState;
 use crate::sorted::{self, SortedMap};
-use crate::steering::{self, Endpoints, Steering, Underlay};
+use crate::steering::{self, Agreed, Endpoints, Steering, Underlay};
 use crate::{clock, control};
 
 /// How often [`Engine::tick`] has something to do.
@@ -52,6 +52,8 @@ pub(super) struct Engine {
     device: u32,
     link_mtus: LinkMtus,
     ticked: Instant,
+    /// When the surroundings were last told something.
+    told: Instant,
     pub(super) changed: Changed,
     /// The last trouble with the surroundings, told once.
     trouble: Option<Trouble>,
@@ -142,6 +144,7 @@ impl Engine {
             device,
             link_mtus: LinkMtus::new(&interface),
             ticked: now,
+            told: now,
             changed: Changed { endpoints: true, mtu: true, ..Changed::default() },
             trouble: None,
             netifd: netifd.then(|| Announcer::new(&interface.name)),
@@ -360,6 +363,10 @@ impl Engine {
         });
         self.changed.network |= changes.any();
         self.changed.ways |= changes.links || changes.routes;
+        if (changes.addresses || changes.links) && self.steering.follow_connected().is_err() {
+            // It is tried again, and told, when the rest is.
+            self.changed.network = true;
+        }
         if changes.addresses || changes.routes {
             self.forget_local_addresses(changes.routes);
             self.move_connections(now);
@@ -449,6 +456,16 @@ impl Engine {
         self.settle();
     }
 
+    /// Tells the surroundings what has changed without waiting for the next tick, unless they were
+    /// just told something: that takes a time in proportion to the peers, many of whom may come at
+    /// the same time.
+    pub(super) fn settle_soon(&mut self, now: Instant) {
+        let pause = Duration::from_millis(self.peers.list.len() as u64);
+        if now.saturating_since(self.told) >= pause {
+            self.settle();
+        }
+    }
+
     /// Tells the surroundings what has changed since the last tick. Trouble is logged once, and
     /// what failed is tried again.
     fn settle(&mut self) {
@@ -466,6 +483,8 @@ impl Engine {
             results.push(self.steer(&interface).map_err(Trouble::from));
         }
         if changed.endpoints {
+            let agreed = self.agreed();
+            results.push(self.steering.set_agreed(agreed).map_err(Trouble::from));
             let endpoints = self.endpoints();
             results.push(self.steering.set_endpoints(endpoints).map_err(Trouble::from));
         }
@@ -475,6 +494,7 @@ impl Engine {
         if results.is_empty() {
             return;
         }
+        self.told = clock::now();
         let trouble = results.into_iter().find_map(Result::err);
         if trouble != self.trouble {
             match &trouble {
@@ -496,6 +516,7 @@ impl Engine {
         interface.addresses.extend(self.ike.iter().flat_map(Control::given));
         let underlay = Underlay {
             endpoints: self.endpoints(),
+            agreed: self.agreed(),
             ports: self.data.outer.all_ports(),
             ..underlay(&interface, self.mtu, self.netifd.is_some())
         };
@@ -530,6 +551,11 @@ impl Engine {
         });
         named.collect()
     }
+
+    fn agreed(&self) -> Agreed {
+        let narrow = self.peers.list.iter().filter(|peer| !peer.agreed.is_empty());
+        narrow.map(|peer| (peer.config.name.clone(), peer.agreed.clone())).collect()
+    }
 }
 
 fn text(error: impl core::fmt::Display) -> String {
@@ -557,8 +583,8 @@ pub(super) fn underlay(interface: &Interface, mtu: u16, netifd: bool) -> Underla
     if ike::is_used(interface) {
         ports.insert(0, interface.port);
     }
-    let endpoints = Endpoints::new();
-    Underlay { ports, endpoints, mtu, delegated: netifd }
+    let (endpoints, agreed) = (Endpoints::new(), Agreed::new());
+    Underlay { ports, endpoints, agreed, connected: Vec::new(), mtu, delegated: netifd }
 }
 
 /// Raw ESP to `remote`; routing chooses our address.

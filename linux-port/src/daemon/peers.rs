@@ -17,6 +17,7 @@ use smoltcp::wire::IpCidr;
 use crate::config::host_prefix;
 use crate::config::model::{Keying, ManualKeys, Peer};
 use crate::crypto::Key;
+use crate::netlink::network;
 use crate::sequence_state::{BLOCK, Claimed, PairId, SequenceState, StateError};
 use crate::sorted::SortedMap;
 
@@ -41,6 +42,8 @@ pub(super) struct PeerState {
     pub(super) spis: Vec<u32>,
     /// Whether IKE has led its packets elsewhere, which the surroundings do not know yet.
     pub(super) redirected: bool,
+    /// What IKE agreed on last for our end, unless that is any address; it stays when the SA goes.
+    pub(super) agreed: Vec<IpCidr>,
     /// The prefixes of its policies at present, in host space.
     policies: Vec<IpCidr>,
     /// Our selectors at present.
@@ -57,6 +60,7 @@ impl PeerState {
             heard: None,
             spis: Vec::new(),
             redirected: false,
+            agreed: Vec::new(),
             policies: policies(config),
             local: policy(config).1,
         }
@@ -121,6 +125,11 @@ pub(super) struct Peers {
     /// Whether some peer [was redirected](PeerState::redirected): nobody looks through all of them
     /// for each message.
     pub(super) redirected: bool,
+    /// Whether something else was [agreed](PeerState::agreed) with some peer, which the surroundings
+    /// do not know yet.
+    pub(super) agreed: bool,
+    /// Whose each configured prefix is, in host space.
+    owners: SortedMap<IpCidr, PeerId>,
 }
 
 impl Peers {
@@ -137,7 +146,7 @@ impl Peers {
         same_identity: bool,
         state: &mut Option<SequenceState>,
     ) -> (Peers, Vec<Option<usize>>, Result<(), StateError>) {
-        let mut peers = Peers { tunnel: tunnel_for(configs), list: Vec::new(), redirected: true };
+        let mut peers = Peers { redirected: true, ..Peers::without(configs) };
         // A manual one that got no sequence numbers tries again.
         let is_kept = |peer: &PeerState| match peer.config.keying {
             Keying::Manual(_) => peer.pair.is_some(),
@@ -166,7 +175,28 @@ impl Peers {
 
     /// No peers at all.
     pub(super) fn none() -> Peers {
-        Peers { tunnel: tunnel_for(&[]), list: Vec::new(), redirected: false }
+        Peers::without(&[])
+    }
+
+    /// Room for peers of these configurations, none of which is there yet.
+    fn without(configs: &[Peer]) -> Peers {
+        let all = (0..).map(PeerId).zip(configs);
+        let owners = all.flat_map(|(id, peer)| policies(peer).into_iter().map(move |p| (p, id)));
+        Peers {
+            tunnel: tunnel_for(configs),
+            list: Vec::new(),
+            redirected: false,
+            agreed: false,
+            owners: owners.collect(),
+        }
+    }
+
+    /// The peer that a prefix in host space is configured for: the one with the longest prefix around
+    /// it.
+    pub(super) fn owner(&self, prefix: &IpCidr) -> Option<PeerId> {
+        let around = (0..=prefix.prefix_len()).rev();
+        let around = around.map(|len| network(&IpCidr::new(prefix.address(), len)));
+        around.into_iter().find_map(|around| self.owners.get(&around).copied())
     }
 
     /// Gives all sequence numbers back that were not used.
@@ -242,9 +272,9 @@ impl Peers {
         }
         let PeerState { mtu_learned, aimed, heard, redirected, .. } = *before;
         let (policies, local) = (before.policies.clone(), before.local.clone());
-        let pair = before.pair.take();
-        let after = PeerState::new(config);
-        self.list.push(PeerState { pair, mtu_learned, aimed, heard, spis, redirected, ..after });
+        let (pair, agreed) = (before.pair.take(), core::mem::take(&mut before.agreed));
+        let after = PeerState { aimed, heard, spis, redirected, agreed, ..PeerState::new(config) };
+        self.list.push(PeerState { pair, mtu_learned, ..after });
         if config.keying == before.config.keying
             && manual(config).is_none()
             && self.set_policy(id, policies, local).is_err()
@@ -256,7 +286,7 @@ impl Peers {
     /// Gives a peer other policies (in host space) and other selectors of ours.
     ///
     /// # Errors
-    /// When they would take from other peers what is theirs, or do not fit: then it has fewer.
+    /// When another peer has one of them, or they do not fit: then it has fewer.
     pub(super) fn set_policy(
         &mut self,
         id: PeerId,
@@ -376,8 +406,8 @@ fn tunnel_for(configs: &[Peer]) -> HeapTunnel {
 }
 
 /// What a peer's policies are about, in host space.
-fn policies(config: &Peer) -> Vec<IpCidr> {
-    config.allowed_ips.iter().map(|prefix| host_prefix(config, *prefix)).collect()
+pub(super) fn policies(config: &Peer) -> Vec<IpCidr> {
+    config.allowed_ips.iter().map(|prefix| network(&host_prefix(config, *prefix))).collect()
 }
 
 fn policy(config: &Peer) -> (Offset, Selectors) {

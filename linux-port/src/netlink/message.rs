@@ -61,10 +61,12 @@ pub(super) mod number {
     pub(crate) const RTN_UNICAST: u8 = 1;
     pub(crate) const RTN_LOCAL: u8 = 2;
     pub(crate) const RTN_UNREACHABLE: u8 = 7;
+    pub(crate) const RTN_THROW: u8 = 9;
     pub(crate) const RT_SCOPE_UNIVERSE: u8 = 0;
     pub(crate) const RT_SCOPE_LINK: u8 = 253;
     pub(crate) const RT_SCOPE_NOWHERE: u8 = 255;
 
+    pub(crate) const FRA_DST: u16 = 1;
     pub(crate) const FRA_PRIORITY: u16 = 6;
     pub(crate) const FRA_FWMARK: u16 = 10;
     pub(crate) const FRA_SUPPRESS_PREFIXLEN: u16 = 14;

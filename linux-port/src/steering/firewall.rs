@@ -3,7 +3,7 @@
 //! - `inbound`: what claims to come from a protected prefix and did not come through the tunnel is
 //!   dropped and counted (RFC 4301 section 5.2), whether the tunnel is up or down. Protected are
 //!   all allowed_ips longer than /0, in host space, and under `steering offset` the real addresses
-//!   too. A /0 protects nothing by itself: every packet of the LAN and of the WAN, such as the
+//!   too; but not what of them is a connected network's ([`super::onlink`]). A /0 protects nothing by itself: every packet of the LAN and of the WAN, such as the
 //!   ICMP errors for our own ESP, comes from some address within it.
 //! - `inbound` and `notrack_out`: ESP between us and the peers is not tracked, since an entry of
 //!   one direction would make the kernel refuse the other. The ESP of hosts behind us stays tracked.
@@ -24,7 +24,7 @@ use smoltcp::wire::IpCidr;
 use super::cover::Cover;
 use super::identity::Identity;
 use super::underlay::{Endpoints, Underlay, prefixes};
-use super::{Error, Mode};
+use super::{Error, Mode, onlink};
 use crate::config::model::{Interface, Peer};
 use crate::netlink::Family;
 use crate::nft::{Chain, Count, Counter, Set, Table};
@@ -51,7 +51,10 @@ pub(super) fn table(
 ) -> Table {
     let tun = &interface.name;
     let mut sets = endpoint_sets(&underlay.endpoints);
-    sets.extend(protected(interface, mode));
+    let protected = protected(interface, mode);
+    sets.extend(prefix_sets(["protected4", "protected6"], &protected));
+    let bypassed = onlink::bypassed(&protected, &underlay.connected);
+    sets.extend(prefix_sets(["onlink4", "onlink6"], &bypassed));
     let mut chains = vec![clamp(underlay.mtu)];
     chains.extend(inbound(tun, &underlay.ports));
     chains.extend(outbound(tun, mark));
@@ -73,7 +76,8 @@ pub(super) fn endpoint_sets(endpoints: &Endpoints) -> Vec<Set> {
     ]
 }
 
-fn protected(interface: &Interface, mode: Mode) -> Vec<Set> {
+/// The protected prefixes, in order.
+fn protected(interface: &Interface, mode: Mode) -> Vec<IpCidr> {
     let all = interface
         .peers
         .iter()
@@ -81,17 +85,23 @@ fn protected(interface: &Interface, mode: Mode) -> Vec<Set> {
         .flat_map(|p| [Some(p.host), (mode == Mode::Offset).then_some(p.wire)])
         .flatten()
         .filter(|p| p.prefix_len() > 0);
-    let all = sorted::set(all);
+    sorted::set(all)
+}
+
+/// A set for the prefixes of each family.
+fn prefix_sets([v4, v6]: [&'static str; 2], all: &[IpCidr]) -> [Set; 2] {
     let of =
         |family| all.iter().filter(|p| Family::of(p) == family).map(IpCidr::to_string).collect();
-    vec![
-        Set { name: "protected4", kind: "ipv4_addr", prefixes: true, elements: of(Family::V4) },
-        Set { name: "protected6", kind: "ipv6_addr", prefixes: true, elements: of(Family::V6) },
+    [
+        Set { name: v4, kind: "ipv4_addr", prefixes: true, elements: of(Family::V4) },
+        Set { name: v6, kind: "ipv6_addr", prefixes: true, elements: of(Family::V6) },
     ]
 }
 
 fn inbound(tun: &str, ports: &[u16]) -> Vec<Chain> {
     let mut suspicious = vec![
+        "ip saddr @onlink4 accept".to_string(),
+        "ip6 saddr @onlink6 accept".to_string(),
         // Our own multicasts come back to us; nobody else may use our addresses anyway.
         "fib saddr type local accept".to_string(),
         "meta l4proto esp fib daddr type local accept".to_string(),
@@ -161,6 +171,7 @@ fn redirect(interface: &Interface, (mark, mask): (u32, u32), ports: &[u16]) -> V
     leave_alone
         .extend(port_set(ports).map(|p| format!("udp sport {p} fib saddr type local accept")));
     leave_alone.push(SPECIAL.to_string());
+    leave_alone.extend(["ip daddr @onlink4 accept", "ip6 daddr @onlink6 accept"].map(String::from));
     let dnat = dnat(interface);
     let output = [leave_alone.clone(), dnat.clone()].concat();
     let came_through = vec![format!("iifname \"{}\" accept", interface.name)];

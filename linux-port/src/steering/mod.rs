@@ -18,7 +18,8 @@
 //! tunnel, of the rules and of the firewall table. When the daemon dies the TUN device takes its
 //! routes along and the killswitch takes over; [`down`] opens it. [`close`] puts it in place without
 //! a daemon. The local network is reachable throughout, because only prefixes for the tunnel, or
-//! default routes behind `main`, are closed.
+//! default routes behind `main`, are closed, and connected networks inside them keep their own way
+//! ([`onlink`]): `main` prefers the longest prefix by itself, T1 throws them back to it.
 //!
 //! Where netifd runs the daemon ([`Underlay::delegated`]), the device's addresses and its routes in
 //! `main` are netifd's to put in place; rules, tables, killswitch and firewall stay ours.
@@ -31,6 +32,7 @@ mod cover;
 mod error;
 mod firewall;
 mod identity;
+mod onlink;
 mod plan;
 pub mod rp_filter;
 mod source;
@@ -48,9 +50,9 @@ pub use self::identity::{Identity, mark};
 pub use self::plan::Plan;
 use self::rp_filter::ReversePath;
 use self::source::Sources;
-pub use self::underlay::{Endpoints, Underlay};
+pub use self::underlay::{Agreed, Endpoints, Underlay};
 use crate::config::model::{self, Interface};
-use crate::netlink::{Family, Netlink, Route, Rule, TABLE_MAIN};
+use crate::netlink::{Family, Netlink, Route, Rule, TABLE_MAIN, Target};
 use crate::{nft, sorted};
 
 /// A steering mode, decided.
@@ -85,19 +87,16 @@ impl fmt::Display for Mode {
     }
 }
 
-/// The prefixes of `interface` that swallow one of the `connected` networks. A default route does
-/// not: `main` comes before it.
+/// The prefixes of `interface` that are one of the `connected` networks: each would be to take the
+/// other's packets. Of a wider and a longer prefix the longer one does ([`onlink`]).
 #[must_use]
 pub fn conflicts(interface: &Interface, connected: &[IpCidr]) -> Vec<Conflict> {
     let mut found = Vec::new();
     for peer in interface.peers.iter().filter(|p| p.route_allowed_ips) {
         for prefix in underlay::prefixes(peer).map(|p| p.host).filter(|p| p.prefix_len() > 0) {
-            let covered = connected.iter().filter(|c| prefix.contains_subnet(c));
-            found.extend(covered.map(|&connected| Conflict {
-                peer: peer.name.clone(),
-                prefix,
-                connected,
-            }));
+            if connected.contains(&prefix) {
+                found.push(Conflict { peer: peer.name.clone(), prefix });
+            }
         }
     }
     found
@@ -148,7 +147,7 @@ pub struct Steering {
     device: Option<u32>,
     /// Of the routes into the TUN device.
     sources: Sources,
-    /// Whether the firewall table could not be made as it should be.
+    /// Whether the firewall table is not as it should be, and could not be made so.
     table_failed: bool,
 }
 
@@ -161,11 +160,13 @@ impl Steering {
     /// what was closed by then, or by an earlier run, stays closed.
     pub fn prepare(
         interface: &Interface,
-        underlay: Underlay,
+        mut underlay: Underlay,
         run_dir: &Path,
     ) -> Result<Steering, Error> {
         let mut netlink = Netlink::open()?;
         let mode = choose(interface, &mut netlink)?;
+        underlay.connected = connected(interface, &mut netlink)?;
+        no_conflict(interface, mode, &underlay)?;
         let plan = Plan::new(interface, mode, &underlay)?;
         let mut steering = Steering {
             identity: Identity::of(&interface.name),
@@ -180,7 +181,6 @@ impl Steering {
             sources: Sources::new(),
             table_failed: false,
         };
-        steering.no_conflict(interface)?;
         if let Err(error) = steering.apply() {
             // Without a killswitch nothing half done stays; the first trouble is the one to tell.
             let _ = steering.leave();
@@ -242,17 +242,26 @@ impl Steering {
             nft::change(&self.identity.table(), &before, &now).or_else(|_| self.apply_table())?;
         }
         self.apply_reverse_path()?;
-        if let Some(device) = self.device
-            && self.sources_now(device)? != self.sources
-        {
-            self.apply_routes()?;
-        }
+        self.apply_sources()?;
         match self.plan.endpoint_inside(self.mode, &self.underlay.endpoints) {
             Some((endpoint, prefix)) => {
                 Err(Error::EndpointInside { endpoint, prefix, mode: self.mode })
             }
             None => Ok(()),
         }
+    }
+
+    /// Tells which traffic selectors were agreed with the peers for our end: what this machine itself
+    /// sends into the tunnel comes from an address among them.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_agreed(&mut self, agreed: Agreed) -> Result<(), Error> {
+        if agreed == self.underlay.agreed {
+            return Ok(());
+        }
+        self.underlay.agreed = agreed;
+        self.apply_sources()
     }
 
     /// Tells the MTU of the TUN device, in bytes, to which TCP is clamped.
@@ -273,10 +282,11 @@ impl Steering {
     ///
     /// # Errors
     /// Like [`Steering::prepare`]; the older configuration is then still in place, or closed.
-    pub fn update(&mut self, interface: &Interface, underlay: Underlay) -> Result<(), Error> {
+    pub fn update(&mut self, interface: &Interface, mut underlay: Underlay) -> Result<(), Error> {
         let mode = choose(interface, &mut self.netlink)?;
+        underlay.connected = connected(interface, &mut self.netlink)?;
         let plan = Plan::new(interface, mode, &underlay)?;
-        self.no_conflict(interface)?;
+        no_conflict(interface, mode, &underlay)?;
         self.interface = interface.clone();
         (self.mode, self.underlay, self.plan) = (mode, underlay, plan);
         self.apply()
@@ -286,9 +296,10 @@ impl Steering {
     /// puts back what has gone missing.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when this machine is now connected to a network that a peer's prefix
-    /// covers, with everything in place; otherwise like [`Steering::prepare`].
+    /// [`Error::Conflict`] when this machine is now connected to a network that is a peer's prefix,
+    /// with everything in place; otherwise like [`Steering::prepare`].
     pub fn refresh(&mut self) -> Result<(), Error> {
+        self.follow_connected()?;
         self.apply_reverse_path()?;
         self.apply_routes()?;
         let table = self.identity.table();
@@ -297,7 +308,28 @@ impl Steering {
         {
             self.apply_table()?;
         }
-        self.no_conflict(&self.interface.clone())
+        no_conflict(&self.interface, self.mode, &self.underlay)
+    }
+
+    /// After others changed addresses: lets connected networks inside wider prefixes keep their own
+    /// way.
+    ///
+    /// # Errors
+    /// When the kernel or `nft` refuses.
+    pub fn follow_connected(&mut self) -> Result<(), Error> {
+        let connected = connected(&self.interface, &mut self.netlink)?;
+        if connected == self.underlay.connected {
+            return Ok(());
+        }
+        self.underlay.connected = connected;
+        let before = (self.plan.thrown.clone(), self.plan.table.take());
+        self.plan = Plan::new(&self.interface, self.mode, &self.underlay)?;
+        let sets = |table: &Option<nft::Table>| table.as_ref().map(|table| table.sets.clone());
+        self.table_failed |= sets(&before.1) != sets(&self.plan.table);
+        if before.0 != self.plan.thrown {
+            self.apply_routes()?;
+        }
+        if self.table_failed { self.apply_table() } else { Ok(()) }
     }
 
     /// What was dropped because it claimed to come from a protected prefix and did not come
@@ -333,25 +365,13 @@ impl Steering {
         remove(&mut self.netlink, &self.identity, &self.reverse_path, &self.run_dir)
     }
 
-    fn no_conflict(&mut self, interface: &Interface) -> Result<(), Error> {
-        if self.mode == Mode::None {
-            return Ok(());
-        }
-        let tun = self.netlink.link(&interface.name)?.map(|link| link.index);
-        let connected = self.netlink.connected(tun)?;
-        match conflicts(interface, &connected).into_iter().next() {
-            Some(conflict) => Err(Error::Conflict(conflict)),
-            None => Ok(()),
-        }
-    }
-
     /// The order matters: first closed, whatever else fails; then kept out, then led in.
     fn apply(&mut self) -> Result<(), Error> {
         let present = all_routes(&mut self.netlink)?;
         for route in missing(&self.plan.killswitch, &present) {
             self.netlink.add_route(route)?;
         }
-        self.add_rules()?;
+        self.add_rules(&present)?;
         let remembered = self.remember();
         self.apply_table()?;
         self.apply_reverse_path()?;
@@ -404,32 +424,68 @@ impl Steering {
         let present = all_routes(&mut self.netlink)?;
         // The kernel tells our routes apart by all but their sources.
         let keys = |routes: &[Route]| sorted::set(routes.iter().map(Route::key));
-        let (present_keys, wanted_keys) = (keys(&present), keys(&wanted));
+        let (present_keys, mut wanted_keys) = (keys(&present), keys(&wanted));
         for route in missing(&wanted, &present) {
             let replaces = present_keys.binary_search(&route.key()).is_ok();
             source::put(&mut self.netlink, route, replaces)?;
         }
-        let rules = self.add_rules()?;
-        let stale =
+        let rules = self.add_rules(&present)?;
+        wanted_keys.extend(&self.plan.thrown);
+        let wanted_keys = sorted::set(wanted_keys);
+        let stale = missing(&present_keys, &wanted_keys);
+        let stale = stale.filter(|route| self.identity.owns_route(route, self.device));
+        let (thrown, stale): (Vec<_>, Vec<_>) =
+            stale.partition(|route| route.target == Target::Throw);
+        for route in thrown {
+            self.netlink.delete_route(route)?;
+        }
+        let unwanted =
             |rule: &&Rule| self.identity.owns_rule(rule, &rules) && !self.plan.rules.contains(rule);
-        for rule in rules.iter().filter(stale) {
+        for rule in rules.iter().filter(unwanted) {
             self.netlink.delete_rule(rule)?;
         }
-        for route in missing(&present_keys, &wanted_keys) {
-            if self.identity.owns_route(route, self.device) {
-                self.netlink.delete_route(route)?;
-            }
+        for route in stale {
+            self.netlink.delete_route(route)?;
         }
         Ok(())
     }
 
-    /// Adds the rules that are missing, and returns those that were there.
-    fn add_rules(&mut self) -> Result<Vec<Rule>, Error> {
+    /// Adds the rules, and what T1 throws back, where they are missing; `routes` of ours are there.
+    /// Returns the rules that were there.
+    fn add_rules(&mut self, routes: &[Route]) -> Result<Vec<Rule>, Error> {
         let present = all_rules(&mut self.netlink)?;
-        for rule in self.plan.rules.iter().filter(|rule| !present.contains(rule)) {
-            self.netlink.add_rule(rule)?;
+        let add = |netlink: &mut Netlink, into_t1| -> Result<(), Error> {
+            let missing = self.plan.rules.iter().filter(|rule| !present.contains(rule));
+            for rule in missing.filter(|rule| (rule.table == self.identity.t1) == into_t1) {
+                netlink.add_rule(rule)?;
+            }
+            Ok(())
+        };
+        add(&mut self.netlink, false)?;
+        for route in missing(&self.plan.thrown, routes) {
+            self.netlink.add_route(route)?;
         }
+        add(&mut self.netlink, true)?;
         Ok(present)
+    }
+
+    /// Gives routes into the tunnel other preferred sources, where they have changed.
+    fn apply_sources(&mut self) -> Result<(), Error> {
+        let Some(device) = self.device else { return Ok(()) };
+        let sources = self.sources_now(device)?;
+        if sources == self.sources {
+            return Ok(());
+        }
+        let before = core::mem::replace(&mut self.sources, sources);
+        let routes = self.plan.device_routes(device, &self.sources);
+        let other = |route: &Route| before.get(&route.destination).copied() != route.source;
+        let changed: Vec<Route> = routes.filter(other).collect();
+        let put = |route: &Route| source::put(&mut self.netlink, route, true);
+        match changed.iter().try_for_each(put) {
+            Ok(()) => Ok(()),
+            // The device is down, or others have been here.
+            Err(_) => self.apply_routes(),
+        }
     }
 
     fn apply_addresses(&mut self, device: u32) -> Result<(), Error> {
@@ -446,6 +502,22 @@ impl Steering {
             }
         }
         Ok(())
+    }
+}
+
+/// The networks that this machine is connected to by others than the TUN device, or will be as far
+/// as the configuration says so.
+fn connected(interface: &Interface, netlink: &mut Netlink) -> Result<Vec<IpCidr>, Error> {
+    let tun = netlink.link(&interface.name)?.map(|link| link.index);
+    let connected = netlink.connected(tun)?;
+    Ok(sorted::set(connected.into_iter().chain(interface.connected.iter().copied())))
+}
+
+fn no_conflict(interface: &Interface, mode: Mode, underlay: &Underlay) -> Result<(), Error> {
+    let found = conflicts(interface, &underlay.connected).into_iter().next();
+    match found.filter(|_| mode != Mode::None) {
+        Some(conflict) => Err(Error::Conflict(conflict)),
+        None => Ok(()),
     }
 }
 

@@ -12,7 +12,7 @@ use super::cover::Cover;
 use super::identity::{Identity, mark};
 use super::source::Sources;
 use super::underlay::{Endpoints, Underlay, prefixes};
-use super::{Error, Mode, firewall};
+use super::{Error, Mode, firewall, onlink};
 use crate::config::model::{Host, Interface};
 use crate::netlink::{Family, Route, Rule, TABLE_MAIN, Target, network};
 use crate::nft;
@@ -28,8 +28,12 @@ pub struct Plan {
     pub rules: Vec<Rule>,
     /// The killswitch: `unreachable` for whatever is led into the tunnel.
     pub killswitch: Vec<Route>,
-    /// Destination, table and metric of the routes into the TUN device, in order.
+    /// Destination, table and metric of the routes into the TUN device.
     pub steered: Vec<(IpCidr, u32, u32)>,
+    /// Connected networks that T1 throws back, because they lie inside wider prefixes: the rules for
+    /// `main` decide, and T0 takes what is connected no more. Throwing back comes after whatever
+    /// takes it, and goes first, so that nothing falls through to other rules.
+    pub thrown: Vec<Route>,
     /// Addresses of the TUN device.
     pub addresses: Vec<IpCidr>,
     /// The firewall.
@@ -54,17 +58,24 @@ impl Plan {
         let mark = mark(interface.fwmark);
         let steered = steered_prefixes(interface, mode);
         refuse(interface, mode, &steered)?;
-        let closed = |route: &(IpCidr, u32, u32)| Route {
-            destination: route.0,
-            table: route.1,
-            target: Target::Unreachable,
+        let networks = match mode {
+            Mode::Policy => onlink::networks(&steered, &underlay.connected),
+            _ => Vec::new(),
+        };
+        let route = |(destination, table, _): &(IpCidr, u32, u32), target| Route {
+            destination: *destination,
+            table: *table,
+            target,
             metric: identity.killswitch_metric,
             source: None,
         };
+        let closed = |into: &(IpCidr, u32, u32)| route(into, Target::Unreachable);
+        let thrown = |network| route(&(network, identity.t1, 0), Target::Throw);
         let mut plan = Plan {
             rules: Vec::new(),
             killswitch: Vec::new(),
             steered: steered.iter().map(|p| into_tun(p, mode, &identity)).collect(),
+            thrown: networks.iter().copied().map(thrown).collect(),
             addresses: interface.addresses.clone(),
             table: None,
             loosen: mode == Mode::Policy && needs_loose(interface, &steered, underlay),
@@ -74,11 +85,14 @@ impl Plan {
         let connected: Vec<_> = connected(interface, mode).collect();
         let has = |p: &IpCidr| connected.iter().any(|(prefix, ..)| prefix == p);
         plan.steered.retain(|(prefix, table, _)| *table != TABLE_MAIN || !has(prefix));
+        let around = |p: &&IpCidr| networks.iter().any(|network| onlink::wider(p, network));
+        let around = steered.iter().filter(around).map(|p| into_tun(p, mode, &identity));
+        plan.steered.extend(around.map(|(prefix, _, metric)| (prefix, identity.t0, metric)));
         if mode == Mode::Policy {
             for family in Family::ALL {
-                let (t1, t0) =
+                let (t1, full) =
                     (in_family(&steered, family, false), in_family(&steered, family, true));
-                plan.rules.extend(identity.rules(family, mark, t1, t0));
+                plan.rules.extend(identity.rules(family, mark, t1, full, &networks));
             }
         }
         if interface.killswitch {
@@ -100,6 +114,7 @@ impl Plan {
         if !matches!(mode, Mode::Route | Mode::Offset) {
             return None;
         }
+        // Only prefixes, and in order: T0 is no matter of these modes.
         let cover = Cover::of(self.steered.iter().map(|(prefix, ..)| *prefix));
         endpoints.values().find_map(|a| cover.around(*a).map(|prefix| (*a, prefix)))
     }

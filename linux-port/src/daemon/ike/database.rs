@@ -9,7 +9,7 @@ use simplevpn_core::sad::{InboundSa, OutboundSa};
 use simplevpn_core::{Instant, Path, PeerId, Selectors};
 use smoltcp::wire::IpCidr;
 
-use super::super::peers::{PeerState, Peers, SPARE_PREFIXES};
+use super::super::peers::{PeerState, Peers, SPARE_PREFIXES, policies};
 use crate::config::host_prefix;
 use crate::crypto::Key;
 
@@ -112,24 +112,35 @@ impl Peers {
     /// Keeps a peer to what was agreed, where that is less than what is configured.
     fn narrow(&mut self, id: PeerId, local: &Ranges, remote: &Ranges) -> Result<(), Refused> {
         let peer = self.list.get(id.index()).ok_or(Refused)?;
+        let agreed = prefixes(local).into_iter().filter(|prefix| prefix.prefix_len() > 0).collect();
         let local = selectors(local, &peer.config.local_ips)?;
         let remote = prefixes(remote);
         // Each peer has its own share of the storage, whatever ranges it comes up with.
         if remote.len() > peer.config.allowed_ips.len() + SPARE_PREFIXES {
             return Err(Refused);
         }
-        let hosts = remote.iter().map(|prefix| host_prefix(&peer.config, *prefix)).collect();
+        let hosts = remote.iter().map(|prefix| host_prefix(&peer.config, *prefix));
+        // The longest prefix wins, and that is not for a peer to choose: what lies inside one that
+        // is configured for another peer is the other's.
+        let hosts: Vec<IpCidr> = hosts.filter(|prefix| self.owner(prefix) == Some(id)).collect();
+        if hosts.is_empty() {
+            return Err(Refused);
+        }
         self.set_policy(id, hosts, local).map_err(|_| {
             self.widen(id);
             Refused
-        })
+        })?;
+        let Some(peer) = self.list.get_mut(id.index()) else { return Err(Refused) };
+        self.agreed |= peer.agreed != agreed;
+        peer.agreed = agreed;
+        Ok(())
     }
 
     /// Goes back to what is configured: for these packets an SA is wanted.
     fn widen(&mut self, id: PeerId) {
         let Some(peer) = self.list.get(id.index()) else { return };
         let config = &peer.config;
-        let hosts = config.allowed_ips.iter().map(|ip| host_prefix(config, *ip)).collect();
+        let hosts = policies(config);
         let local = Selectors::new(&config.local_ips).unwrap_or_default();
         if self.set_policy(id, hosts, local).is_err() {
             log::error!("the policies of a peer do not fit");
@@ -194,25 +205,71 @@ mod tests {
         found
     }
 
-    #[test]
-    fn no_peer_takes_up_the_policies_of_others() {
+    /// Peers that have these prefixes.
+    fn peers(allowed: [&str; 2]) -> Peers {
         let key = "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=";
-        let peers = [
+        let keys = [
             "PUAXw+hDiVqStwqnTRt+vJyYLM8uxJaMwM1V8Sr0Zgw=",
             "/FHNjmIYoaONpH7QAjDwWAgW7RO6MwOsXeuRFUiQgCU=",
         ];
         let mut text = format!(
             "config interface 'vpn0'\n\toption proto 'simplevpn'\n\toption private_key '{key}'\n"
         );
-        for (number, key) in (1..).zip(peers) {
+        for (allowed, key) in allowed.iter().zip(keys) {
             text += &format!(
                 "config simplevpn_vpn0\n\toption public_key '{key}'\n\
-                 \tlist allowed_ips '10.{number}.0.0/16'\n"
+                 \tlist allowed_ips '{allowed}'\n"
             );
         }
         let interface = crate::config::parse("f", &text).unwrap().interfaces.remove(0);
-        let (mut peers, _, built) = Peers::build(&interface.peers, Peers::none(), true, &mut None);
+        let (peers, _, built) = Peers::build(&interface.peers, Peers::none(), true, &mut None);
         built.unwrap();
+        peers
+    }
+
+    #[test]
+    fn a_peer_with_a_wider_prefix_cannot_choose_what_is_anothers() {
+        let prefixes = |texts: &[&str]| -> Vec<IpCidr> {
+            texts.iter().map(|text| text.parse().unwrap()).collect()
+        };
+        let agreed = |texts: &[&str]| Ranges::of_prefixes(&prefixes(texts));
+        let (hub, site, any) = (PeerId(0), PeerId(1), Ranges::of_prefixes(&[]));
+        let mut peers = peers(["10.0.0.0/8", "10.5.0.0/16"]);
+        for inside in ["10.5.0.0/16", "10.5.6.0/24", "10.5.6.7/32"] {
+            assert_eq!(peers.narrow(hub, &any, &agreed(&[inside])), Err(Refused), "{inside}");
+        }
+        assert_eq!(peers.narrow(site, &any, &agreed(&["10.5.6.0/24"])), Ok(()));
+        assert_eq!(peers.narrow(hub, &any, &agreed(&["10.5.7.0/24"])), Err(Refused));
+        assert_eq!(peers.narrow(hub, &any, &agreed(&["10.5.0.0/16", "10.6.0.0/16"])), Ok(()));
+        let sealer = &mut peers.tunnel.sealer;
+        let owners = ["10.5.0.0/16", "10.5.6.0/24", "10.6.0.0/16"]
+            .map(|text| sealer.remove_policy(&text.parse().unwrap()));
+        assert_eq!(owners, [None, Some(site), Some(hub)]);
+        assert_eq!(peers.narrow(hub, &any, &agreed(&["10.0.0.0/8"])), Ok(()));
+    }
+
+    #[test]
+    fn what_is_agreed_for_our_end_is_kept_and_told_once() {
+        let mut peers = peers(["10.1.0.0/16", "10.2.0.0/16"]);
+        let remote = Ranges::of_prefixes(&["10.1.0.0/16".parse().unwrap()]);
+        let told = |peers: &mut Peers, local: &[&str]| {
+            let local: Vec<IpCidr> = local.iter().map(|text| text.parse().unwrap()).collect();
+            peers.narrow(PeerId(0), &Ranges::of_prefixes(&local), &remote).unwrap();
+            (core::mem::take(&mut peers.agreed), peers.list[0].agreed.clone())
+        };
+        let lan: IpCidr = "192.168.1.0/24".parse().unwrap();
+        assert_eq!(told(&mut peers, &[]), (false, vec![]));
+        assert_eq!(told(&mut peers, &["192.168.1.0/24"]), (true, vec![lan]));
+        assert_eq!(told(&mut peers, &["192.168.1.0/24"]), (false, vec![lan]));
+        peers.widen(PeerId(0));
+        assert_eq!((peers.agreed, &peers.list[0].agreed), (false, &vec![lan]));
+        assert_eq!(told(&mut peers, &["192.168.1.0/24", "0.0.0.0/0"]), (false, vec![lan]));
+        assert_eq!(told(&mut peers, &[]), (true, vec![]));
+    }
+
+    #[test]
+    fn no_peer_takes_up_the_policies_of_others() {
+        let mut peers = peers(["10.1.0.0/16", "10.2.0.0/16"]);
         let apart = |count| {
             let addresses = (0..count).map(|n| IpAddr::from([10, 1, 0, 2 * n + 1]));
             Ranges::of_addresses(&addresses.collect::<Vec<_>>())

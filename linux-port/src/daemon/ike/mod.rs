@@ -177,7 +177,7 @@ impl Engine {
         while let Some(event) = self.ike.as_mut().and_then(|ike| ike.endpoint.poll_event()) {
             self.ike_event(&event, now);
         }
-        self.follow_redirections();
+        self.follow_redirections(now);
     }
 
     /// Processes the messages that have come.
@@ -440,8 +440,13 @@ impl Engine {
         self.changed.addresses = true;
     }
 
-    /// Tells the surroundings where IKE has led packets.
-    fn follow_redirections(&mut self) {
+    /// Tells the surroundings where IKE has led packets, and at once which addresses of ours they may
+    /// come from: a socket keeps for long what it got at first.
+    fn follow_redirections(&mut self, now: Instant) {
+        if core::mem::take(&mut self.peers.agreed) {
+            self.changed.endpoints = true;
+            self.settle_soon(now);
+        }
         if !core::mem::take(&mut self.peers.redirected) {
             return;
         }
