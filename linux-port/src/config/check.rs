@@ -9,13 +9,13 @@ use super::diagnostic::Report;
 use super::interface::Found;
 use super::model::{Host, Keying, Peer, Steering};
 use super::peer::Lines;
-use super::prefix::{host_prefix, is_ipv6, network, range};
+use super::prefix::{host_prefix, network};
 use crate::sorted;
 
 /// Checks the peers of one interface against each other.
 pub(super) fn within_interface(found: &Found, report: &mut Report) {
     same_identities(found, report);
-    overlapping_prefixes(found, report);
+    same_prefixes(found, report);
     if found.interface.steering == Steering::Route {
         endpoints_inside(found, report);
     }
@@ -115,48 +115,34 @@ fn claims(found: &Found) -> Vec<Claim<'_>> {
     let mut claims = Vec::new();
     for (position, (peer, lines)) in peers(found).enumerate() {
         for (wire, line) in peer.allowed_ips.iter().zip(&lines.allowed_ips) {
-            let host = host_prefix(peer, *wire);
+            let host = network(host_prefix(peer, *wire));
             claims.push(Claim { host, wire: *wire, peer: position, name: &peer.name, line: *line });
         }
     }
     claims
 }
 
-/// No address in host space belongs to two peers, except that a prefix of length 0 is "everything
-/// else" and may lie around those of others.
-fn overlapping_prefixes(found: &Found, report: &mut Report) {
+/// No prefix in host space belongs to two peers; of prefixes that nest the longest one wins.
+fn same_prefixes(found: &Found, report: &mut Report) {
     let mut claims = claims(found);
-    // In this order a prefix comes right after those it lies in, which are then on the stack.
-    claims.sort_by_key(|c| (is_ipv6(c.host), range(c.host).0, c.host.prefix_len(), c.line));
-    let mut around: Vec<&Claim<'_>> = Vec::new();
-    for claim in &claims {
-        let (first, _) = range(claim.host);
-        let contains = |outer: &&Claim<'_>| {
-            is_ipv6(outer.host) == is_ipv6(claim.host) && range(outer.host).1 >= first
-        };
-        while around.last().is_some_and(|outer| !contains(outer)) {
-            around.pop();
+    claims.sort_by_key(|claim| (claim.host, claim.line));
+    for pair in claims.windows(2) {
+        if let [early, late] = pair
+            && early.host == late.host
+            && early.peer != late.peer
+        {
+            report.error(late.line, same_message(late, early));
         }
-        let conflict = around.iter().rev().find(|outer| {
-            outer.peer != claim.peer
-                && (outer.host.prefix_len() != 0 || claim.host.prefix_len() == 0)
-        });
-        if let Some(other) = conflict {
-            let (early, late) =
-                if other.line < claim.line { (*other, claim) } else { (claim, *other) };
-            report.error(late.line, overlap_message(late, early));
-        }
-        around.push(claim);
     }
 }
 
-fn overlap_message(late: &Claim<'_>, early: &Claim<'_>) -> String {
+fn same_message(late: &Claim<'_>, early: &Claim<'_>) -> String {
     let moved = |claim: &Claim<'_>| match claim.host == claim.wire {
         true => format!("'{}'", claim.wire),
         false => format!("'{}' (with its offset '{}')", claim.wire, claim.host),
     };
     format!(
-        "allowed_ips {} overlaps {} of peer '{}' on line {}; give one of them an offset or list \
+        "allowed_ips {} is also {} of peer '{}' on line {}; give one of them an offset or list \
          other prefixes",
         moved(late),
         moved(early),

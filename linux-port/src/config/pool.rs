@@ -26,9 +26,7 @@ pub(super) fn assign(
     let listed =
         peers.iter().flat_map(|peer| peer.allowed_ips.iter().map(|ip| host_prefix(peer, *ip)));
     let own = own.iter().map(|own| with_len(*own, if is_ipv6(*own) { 128 } else { 32 }));
-    // "Everything else" is around the pool, not in it.
-    let mut taken: Vec<IpCidr> =
-        listed.filter(|prefix| prefix.prefix_len() > 0).chain(own).collect();
+    let mut taken: Vec<IpCidr> = listed.chain(own).collect();
     let without: Vec<bool> = peers.iter().map(|peer| peer.allowed_ips.is_empty()).collect();
     for ipv6 in [false, true] {
         let pools: Vec<_> = pools.iter().filter(|(pool, _)| is_ipv6(*pool) == ipv6).collect();
@@ -58,10 +56,13 @@ fn free(pool: IpCidr, name: &[u8], taken: &[IpCidr]) -> Option<IpCidr> {
         |address| longest - pool.prefix_len() > 1 && (address == first || address == last);
     let hash = sha1(&[name]).first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
     let count = u64::try_from(last - first).unwrap_or(u64::MAX).saturating_add(1);
+    // A wider prefix is around the pool, not in it.
+    let taken: Vec<_> =
+        taken.iter().filter(|other| other.prefix_len() >= pool.prefix_len()).collect();
     (0..count.min(TRIES)).find_map(|n| {
         let address = first + u128::from(hash.wrapping_add(n) % count);
         let candidate = with_len(with_address(pool, address), longest);
-        let in_use = no_host(address) || taken.iter().any(|other| overlaps(*other, candidate));
+        let in_use = no_host(address) || taken.iter().any(|other| overlaps(**other, candidate));
         (!in_use).then_some(candidate)
     })
 }

@@ -236,6 +236,12 @@ fn pools() {
         with(&[(3, &key), (10, "")])
     };
     assert_eq!(warnings(&pool("list pool '10.77.0.0/24'")), [""; 0]);
+    // Inside a prefix of another peer, which is the wider one; one that is the pool takes it all.
+    assert_eq!(warnings(&pool("list pool '10.1.77.0/24'")), [""; 0]);
+    assert_eq!(
+        errors(&pool("list pool '10.1.0.0/16'")),
+        ["f:4: pool has no address left for peer 'phone'; list another"]
+    );
     // Network and broadcast address, and our own two.
     let small = "list addresses '10.77.0.1/24'\nlist addresses '10.77.0.2/24'\nlist pool \
                  '10.77.0.0/30'";
