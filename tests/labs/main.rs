@@ -5,6 +5,7 @@
 mod fail_closed;
 mod full_queue;
 mod full_tunnel;
+mod gateways;
 mod guard;
 mod ike;
 mod ike_kernel;
@@ -19,6 +20,7 @@ mod ike_strangers;
 mod ike_strongswan;
 mod kernel_peer;
 mod life;
+mod longest_prefix;
 mod machinery;
 mod mtu;
 mod nat;
