@@ -13,6 +13,7 @@ mod ike_nat;
 mod ike_ours;
 mod ike_page;
 mod ike_paths;
+mod ike_prefixes;
 mod ike_rekey;
 mod ike_router;
 mod ike_strangers;

@@ -14,6 +14,10 @@ pub trait SaDatabase {
     /// An SPI for an SA of ours, for which there is room; `random` is drawn anew each time.
     fn allocate_spi(&mut self, random: u32) -> Option<u32>;
 
+    /// Narrows what both ends of a child have in common to what can be kept to, before it is agreed
+    /// on (RFC 7296 §2.9): for addresses that are left out there is no SA. By default all of it can.
+    fn narrow(&self, _peer: PeerId, _local: &mut Ranges, _remote: &mut Ranges) {}
+
     /// From now on packets with this SPI are accepted.
     ///
     /// # Errors

@@ -2,7 +2,8 @@
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 
-use simplevpn_core::ike::pad::MAX_PREFIXES;
+use simplevpn_core::ike::Ranges;
+use simplevpn_core::ike::pad::{MAX_PREFIXES, MAX_PREFIXES_V6};
 use smoltcp::wire::IpCidr;
 
 use super::diagnostic::Report;
@@ -50,7 +51,7 @@ const KNOWN: Known = Known {
 };
 
 /// Most traffic selectors of our own in one peer.
-const MAX_LOCAL_IPS: usize = 4;
+const MAX_LOCAL_IPS: usize = MAX_PREFIXES;
 
 /// What peers have to know of their interface.
 pub(super) struct Around {
@@ -116,7 +117,17 @@ pub(super) fn read(
         );
         report.error(*line, message);
     }
-    let (allowed_ips, lines) = allowed_ips.into_iter().unzip();
+    let first_line = allowed_ips.first().map(|(_, line)| *line);
+    let (allowed_ips, lines): (Vec<_>, _) = allowed_ips.into_iter().unzip();
+    if let (Keying::Ike(_), Some(line)) = (&keying, first_line)
+        && !Ranges::of_prefixes(&local_ips).fit_together(&Ranges::of_prefixes(&allowed_ips))
+    {
+        let message = format!(
+            "allowed_ips and local_ips have more than {MAX_PREFIXES_V6} IPv6 prefixes together, \
+             which one message of IKE cannot hold; join some into larger ones"
+        );
+        report.error(line, message);
+    }
     let peer = Peer {
         name: section.name.as_deref().map_or_else(|| format!("peer{position}"), str::to_owned),
         description: options.one("description").map(|value| value.text.to_owned()),

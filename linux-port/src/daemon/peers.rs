@@ -43,8 +43,8 @@ pub(super) struct PeerState {
     pub(super) redirected: bool,
     /// The prefixes of its policies at present, in host space.
     policies: Vec<IpCidr>,
-    /// Our selectors at present.
-    local: Selectors,
+    /// Our selectors at present; none is any address.
+    local: Vec<IpCidr>,
 }
 
 impl PeerState {
@@ -58,7 +58,7 @@ impl PeerState {
             spis: Vec::new(),
             redirected: false,
             policies: policies(config),
-            local: policy(config).1,
+            local: config.local_ips.clone(),
         }
     }
 
@@ -212,15 +212,15 @@ impl Peers {
 
     /// A peer that was not there before, still without SAs.
     fn add(&mut self, id: PeerId, config: &Peer) {
-        let (offset, local) = policy(config);
-        let outbound = OutboundPeer::new(offset, local.clone());
-        self.put(id, config, outbound, InboundPeer::new(offset, local));
+        let (offset, local) = (offset(config), || selectors(&config.local_ips));
+        let outbound = OutboundPeer::new(offset, local());
+        self.put(id, config, outbound, InboundPeer::new(offset, local()));
         self.list.push(PeerState::new(config));
     }
 
     /// A peer that was there before under the same keys.
     fn adopt(&mut self, id: PeerId, config: &Peer, previous: &mut Peers, at: usize) {
-        let (offset, local) = policy(config);
+        let (offset, local) = (offset(config), || selectors(&config.local_ips));
         let old = PeerId(at as u32);
         let (sealer, opener) = (&mut previous.tunnel.sealer, &mut previous.tunnel.opener);
         let outbound = sealer.remove_peer(old);
@@ -228,8 +228,8 @@ impl Peers {
         let (Some(outbound), Some(inbound)) = (outbound, inbound) else {
             return self.add(id, config);
         };
-        let outbound = outbound.with_policy(offset, local.clone());
-        self.put(id, config, outbound, inbound.with_policy(offset, local));
+        let outbound = outbound.with_policy(offset, local());
+        self.put(id, config, outbound, inbound.with_policy(offset, local()));
         let before = &mut previous.list[at];
         let spis = core::mem::take(&mut before.spis);
         let spi = before.keys().map(|keys| keys.spi_in);
@@ -261,15 +261,16 @@ impl Peers {
         &mut self,
         id: PeerId,
         policies: Vec<IpCidr>,
-        local: Selectors,
+        local: Vec<IpCidr>,
     ) -> Result<(), SpdError> {
         let Some(peer) = self.list.get_mut(id.index()) else { return Err(SpdError::Full) };
         if peer.policies == policies && peer.local == local {
             return Ok(());
         }
-        let (offset, _) = policy(&peer.config);
+        let offset = offset(&peer.config);
         let before = core::mem::replace(&mut peer.policies, policies);
-        peer.local = local.clone();
+        peer.local = local;
+        let local = || selectors(&peer.local);
         let (sealer, opener) = (&mut self.tunnel.sealer, &mut self.tunnel.opener);
         for prefix in &before {
             sealer.remove_policy(prefix);
@@ -277,8 +278,8 @@ impl Peers {
         }
         let (outbound, inbound) = (sealer.remove_peer(id), opener.remove_peer(id));
         if let (Some(outbound), Some(inbound)) = (outbound, inbound) {
-            sealer.insert_peer(id, outbound.with_policy(offset, local.clone()))?;
-            opener.insert_peer(id, inbound.with_policy(offset, local))?;
+            sealer.insert_peer(id, outbound.with_policy(offset, local()))?;
+            opener.insert_peer(id, inbound.with_policy(offset, local()))?;
         }
         let mut refused = Ok(());
         peer.policies.retain(|prefix| {
@@ -298,8 +299,8 @@ impl Peers {
         &mut self,
         id: PeerId,
         config: &Peer,
-        outbound: OutboundPeer<Key>,
-        inbound: InboundPeer,
+        outbound: OutboundPeer<'static, Key>,
+        inbound: InboundPeer<'static>,
     ) {
         let (sealer, opener) = (&mut self.tunnel.sealer, &mut self.tunnel.opener);
         let mut all = sealer.insert_peer(id, outbound).and(opener.insert_peer(id, inbound));
@@ -380,10 +381,14 @@ fn policies(config: &Peer) -> Vec<IpCidr> {
     config.allowed_ips.iter().map(|prefix| host_prefix(config, *prefix)).collect()
 }
 
-fn policy(config: &Peer) -> (Offset, Selectors) {
-    // The configuration has at most as many as fit.
-    let local = Selectors::new(&config.local_ips).unwrap_or_default();
-    (Offset::new(config.offset, config.offset6), local)
+fn offset(config: &Peer) -> Offset {
+    Offset::new(config.offset, config.offset6)
+}
+
+/// The same prefixes for one half of the tunnel. Most peers have few, which need no memory of their
+/// own.
+fn selectors(local: &[IpCidr]) -> Selectors<'static> {
+    Selectors::new(local).unwrap_or_else(|| Selectors::lent(local.to_vec().into()))
 }
 
 /// The two SAs of a manually keyed peer; `None` if a key has the wrong length.

@@ -224,6 +224,22 @@ fn prefixes_fit_one_message() {
             "f:42: allowed_ips has more than 32 prefixes, which one message of IKE cannot hold; join some into larger ones"
         ]
     );
+    let both = |ours: u32, theirs: u32, prefix: &dyn Fn(u32) -> String| {
+        let list = |name: &str, from: u32, count: u32| -> String {
+            (from..from + count).map(|n| format!("list {name} '{}'\n", prefix(n))).collect()
+        };
+        phone(10, &(list("local_ips", 100, ours) + &list("allowed_ips", 0, theirs)))
+    };
+    let [v4, v6]: [&dyn Fn(u32) -> String; 2] =
+        [&|n| format!("10.9.{n}.0/24"), &|n| format!("fd09:{n}::/32")];
+    assert_eq!(warnings(&both(32, 32, v4)), [""; 0]);
+    assert_eq!(warnings(&both(5, 31, v6)), [""; 0]);
+    assert_eq!(
+        errors(&both(6, 31, v6)),
+        [
+            "f:16: allowed_ips and local_ips have more than 36 IPv6 prefixes together, which one message of IKE cannot hold; join some into larger ones"
+        ]
+    );
 }
 
 #[test]

@@ -4,19 +4,24 @@
 use core::net::IpAddr;
 
 use simplevpn_core::esp::{OutboundSequence, ReplayWindow, window_storage};
+use simplevpn_core::ike::pad::MAX_PREFIXES;
 use simplevpn_core::ike::{ChildSa, Ranges, Refused, SaDatabase};
 use simplevpn_core::sad::{InboundSa, OutboundSa};
-use simplevpn_core::{Instant, Path, PeerId, Selectors};
-use smoltcp::wire::IpCidr;
+use simplevpn_core::{Instant, Path, PeerId};
+use smoltcp::wire::{IpAddress, IpCidr};
 
 use super::super::peers::{PeerState, Peers, SPARE_PREFIXES};
 use crate::config::host_prefix;
+use crate::config::model::Peer;
 use crate::crypto::Key;
 
 /// Packets in the anti-replay window: queues of several processors and offloads reorder far.
 const WINDOW: u32 = 2048;
 /// Sequence numbers left on an outbound SA when another is to take its place.
 const ANNOUNCE_BELOW: u64 = 1 << 30;
+
+/// Prefixes of ours that a peer can have in its policies. Each packet is compared with them.
+const LOCAL_PREFIXES: usize = MAX_PREFIXES + SPARE_PREFIXES;
 
 /// The tunnel and its peers.
 pub(super) struct Database<'d> {
@@ -36,6 +41,12 @@ fn key(sa: &ChildSa<'_>) -> Result<Key, Refused> {
 impl SaDatabase for Database<'_> {
     fn allocate_spi(&mut self, random: u32) -> Option<u32> {
         self.peers.tunnel.opener.allocate_spi(random)
+    }
+
+    fn narrow(&self, id: PeerId, local: &mut Ranges, remote: &mut Ranges) {
+        let Some(peer) = self.peers.list.get(id.index()) else { return };
+        keep_largest(local, LOCAL_PREFIXES);
+        keep_largest(remote, room(&peer.config));
     }
 
     fn install_inbound(&mut self, sa: &ChildSa<'_>) -> Result<(), Refused> {
@@ -112,10 +123,10 @@ impl Peers {
     /// Keeps a peer to what was agreed, where that is less than what is configured.
     fn narrow(&mut self, id: PeerId, local: &Ranges, remote: &Ranges) -> Result<(), Refused> {
         let peer = self.list.get(id.index()).ok_or(Refused)?;
-        let local = selectors(local, &peer.config.local_ips)?;
+        let local = selectors(local, &peer.config.local_ips);
         let remote = prefixes(remote);
-        // Each peer has its own share of the storage, whatever ranges it comes up with.
-        if remote.len() > peer.config.allowed_ips.len() + SPARE_PREFIXES {
+        // Ranges of ours were narrowed to this before.
+        if remote.len() > room(&peer.config) {
             return Err(Refused);
         }
         let hosts = remote.iter().map(|prefix| host_prefix(&peer.config, *prefix)).collect();
@@ -130,19 +141,43 @@ impl Peers {
         let Some(peer) = self.list.get(id.index()) else { return };
         let config = &peer.config;
         let hosts = config.allowed_ips.iter().map(|ip| host_prefix(config, *ip)).collect();
-        let local = Selectors::new(&config.local_ips).unwrap_or_default();
+        let local = config.local_ips.clone();
         if self.set_policy(id, hosts, local).is_err() {
             log::error!("the policies of a peer do not fit");
         }
     }
 }
 
+/// How many prefixes of a peer's its policies can have: each peer has its own share of the storage,
+/// whatever ranges it comes up with.
+fn room(config: &Peer) -> usize {
+    config.allowed_ips.len() + SPARE_PREFIXES
+}
+
 /// What was agreed for our end. All addresses, if that is what is configured.
-fn selectors(agreed: &Ranges, configured: &[IpCidr]) -> Result<Selectors, Refused> {
+fn selectors(agreed: &Ranges, configured: &[IpCidr]) -> Vec<IpCidr> {
     if configured.is_empty() && *agreed == Ranges::of_prefixes(&[]) {
-        return Ok(Selectors::ANY);
+        return Vec::new();
     }
-    Selectors::new(&prefixes(agreed)).ok_or(Refused)
+    prefixes(agreed)
+}
+
+/// Of ranges that take more than `room` prefixes, keeps those prefixes that hold the most addresses.
+fn keep_largest(ranges: &mut Ranges, room: usize) {
+    let all = prefixes(ranges);
+    if all.len() <= room {
+        return;
+    }
+    let host_bits = |prefix: &IpCidr| match prefix.address() {
+        IpAddress::Ipv4(_) => 32 - prefix.prefix_len(),
+        IpAddress::Ipv6(_) => 128 - prefix.prefix_len(),
+    };
+    let mut kept = Vec::new();
+    for bits in (0..=128).rev() {
+        let next = all.iter().filter(|prefix| host_bits(prefix) == bits);
+        kept.extend(next.take(room.min(MAX_PREFIXES) - kept.len()));
+    }
+    *ranges = Ranges::of_prefixes(&kept);
 }
 
 /// The prefixes that make up ranges of addresses.
@@ -221,6 +256,25 @@ mod tests {
         let most = 1 + SPARE_PREFIXES as u8;
         assert_eq!(peers.narrow(id, &any, &apart(most + 1)), Err(Refused));
         assert_eq!(peers.narrow(id, &any, &apart(most)), Ok(()));
+        // It is not agreed on in the first place.
+        let (mut local, mut remote) = (apart(7), apart(most + 5));
+        Database { peers: &mut peers }.narrow(id, &mut local, &mut remote);
+        assert_eq!((local, remote), (apart(7), apart(most)));
+    }
+
+    #[test]
+    fn of_too_many_prefixes_the_largest_are_kept() {
+        let range = |text: &str| -> IpCidr { text.parse().unwrap() };
+        let mut ranges = Ranges::of_prefixes(&[range("10.1.0.0/24"), range("10.2.0.0/16")]);
+        keep_largest(&mut ranges, 2);
+        assert_eq!(ranges.iter().count(), 2);
+        keep_largest(&mut ranges, 1);
+        assert_eq!(prefixes(&ranges), [range("10.2.0.0/16")]);
+        // Of a range from .1 to .6: 1/32, 2/31, 4/31, 6/32.
+        let addresses = (1..=6).map(|host| IpAddr::from([10, 0, 0, host]));
+        let mut ranges = Ranges::of_addresses(&addresses.collect::<Vec<_>>());
+        keep_largest(&mut ranges, 3);
+        assert_eq!(prefixes(&ranges).len(), 3);
     }
 
     #[test]
