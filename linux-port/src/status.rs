@@ -225,7 +225,8 @@ impl Connection {
             write!(f, "; new keys in {}", Span(rekey.saturating_since(now)))?;
         }
         if let Some(next) = self.next_call {
-            write!(f, "; called again in {}", Span(next.saturating_since(now)))?;
+            let what = if self.state == State::Up { "asked for" } else { "called" };
+            write!(f, "; {what} again in {}", Span(next.saturating_since(now)))?;
         }
         writeln!(f)?;
         if let Some((cipher, group)) = self.suite {

@@ -373,8 +373,8 @@ pub(crate) fn deleted_by_peer(sa: &mut IkeSa, env: &mut Env<'_>, spi_out: u32) -
             adopt(sa, env, Past::Retired);
         } else {
             remove_current(sa, env.sad);
-            sa.children.reason = Some(Reason::PeerClosed);
-            sa.tell(env.events, |peer| IkeEvent::Down(peer, Reason::PeerClosed));
+            sa.children.reason = Some(Reason::PeerClosedChild);
+            sa.tell(env.events, |peer| IkeEvent::Down(peer, Reason::PeerClosedChild));
         }
         return Some(child.spi_in);
     }

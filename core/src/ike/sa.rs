@@ -17,6 +17,7 @@ use super::keymat::{IkeKeys, IkeSecrets, IkeSpis, Nonces};
 use super::link::Link;
 use super::nat::Nat;
 use super::nonce::Lowest;
+use super::offered::Offered;
 use super::pace::Pace;
 use super::pad::{Encap, Lifetimes, Pad, PadEntry};
 use super::path::{IkePath, Target};
@@ -28,6 +29,7 @@ use super::suite::IkeSuite;
 use super::timer::{Timer, Timers};
 use super::want::Wants;
 use super::wire::id::Id;
+use super::wire::sa::Sa;
 use super::wire::{Message, NoRoom};
 use crate::crypto::prf::SHA1_LEN;
 use crate::path::Path;
@@ -434,6 +436,13 @@ impl IkeSa {
         if let Some(peer) = self.peer {
             events.push(event(peer));
         }
+    }
+
+    /// Tells the user that the peer offers no algorithms of ours for ESP.
+    pub(crate) fn offers_nothing(&self, env: &mut Env<'_>, offer: Sa<'_>) {
+        let event =
+            IkeEvent::Unacceptable(self.peer, self.link.path.remote.ip(), Offered::of(offer));
+        env.events.push(event);
     }
 
     /// The nonces of IKE_SA_INIT, as long as the peer's message of it is there.

@@ -4,6 +4,7 @@ use core::net::IpAddr;
 
 use heapless::Vec;
 
+use super::offered::Offered;
 use super::path::IkePath;
 use super::reason::Reason;
 use super::suite::{ChildSuite, IkeSuite};
@@ -29,6 +30,10 @@ pub enum IkeEvent {
     /// Somebody at this address was refused, who claims to be this peer (which proves nothing), or
     /// has not said who he is. There are as many as strangers like; who logs them limits that.
     Refused(Option<PeerId>, IpAddr, Reason),
+    /// Nothing that was offered from this address is what we take: for IKE, by somebody who has not
+    /// said who he is, or for ESP, by this peer. There are as many as strangers like; who logs them
+    /// limits that.
+    Unacceptable(Option<PeerId>, IpAddr, Offered),
     /// The keys of ESP were replaced.
     ChildRekeyed(PeerId),
     /// The keys of IKE were replaced.

@@ -38,7 +38,8 @@ impl Engine {
 
     /// Everything that was dropped, wherever that was.
     fn drops(&self) -> Vec<(&'static str, u64)> {
-        let tunnel = self.earlier.merged(&self.peers.tunnel.discards());
+        let ike = self.ike.as_ref().map(|ike| *ike.discards()).unwrap_or_default();
+        let tunnel = self.earlier.merged(&self.peers.tunnel.discards()).merged(&ike);
         let mut drops: Vec<_> = tunnel.iter().map(|(why, count)| (why.name(), count)).collect();
         let counters = &self.data.counters;
         for (name, count) in &mut drops {

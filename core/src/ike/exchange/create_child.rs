@@ -159,6 +159,7 @@ fn answer_child(
     let preferences = &env.settings.preferences;
     let chosen = proposal::choose_child(message.sa()?, preferences, entry.pfs, sent);
     let Some(chosen) = chosen else {
+        sa.offers_nothing(env, message.sa()?);
         return because(NotifyType::NO_PROPOSAL_CHOSEN);
     };
     if chosen.suite.group.is_some() && chosen.suite.group != sent {

@@ -185,6 +185,7 @@ pub(crate) fn respond(
             Err((NotifyType::INTERNAL_ADDRESS_FAILURE, Reason::NoCommonSelectors))
         }
         (None, _) => {
+            sa.offers_nothing(env, offer);
             Err((NotifyType::NO_PROPOSAL_CHOSEN, Reason::NoCommonChildProposal))
         }
         (Some(_), None) => Err((NotifyType::TS_UNACCEPTABLE, Reason::NoCommonSelectors)),

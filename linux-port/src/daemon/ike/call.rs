@@ -14,6 +14,8 @@ use crate::config::model::{self, Interface, Peer, Start};
 
 /// The pause after the first attempt that failed; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// How long an answer may take before there is traffic enough to ask once more.
+const ANSWER: Duration = Duration::from_secs(3);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -41,6 +43,8 @@ pub(in crate::daemon) struct Call {
     not_before: Instant,
     /// Attempts that failed, one after the other.
     failures: u32,
+    /// How often the peer has deleted the child SA soon after it was made, one after the other.
+    children_lost: u32,
     /// Raw ESP does not arrive: UDP is used instead.
     pub(super) through_udp: bool,
     /// What goes out unanswered.
@@ -111,6 +115,21 @@ impl Call {
         let pause = pause.as_millis() as u64;
         let pause = pause / 2 + random::below(pause / 2 + 1);
         self.not_before = now.saturating_add(Duration::from_millis(pause));
+    }
+
+    /// The peer has deleted the child SA, and the connection has none any more. Another one is asked
+    /// for at once, and later each time if the peer deletes that soon as well.
+    pub(super) fn lost_child(&mut self, now: Instant) {
+        let lasted = self.up.is_some_and(|up| now.saturating_since(up) >= LONGEST_PAUSE);
+        self.failures = if lasted { 0 } else { self.children_lost };
+        self.failed(now, Reason::PeerClosedChild);
+        self.children_lost = self.failures;
+    }
+
+    /// Another child SA was asked for. If nothing comes of that, IKE asks again by itself.
+    pub(super) fn asked_for_child(&mut self, now: Instant) {
+        self.wanted = false;
+        self.not_before = now.saturating_add(ANSWER);
     }
 
     /// We have dropped the connection, to make another.
@@ -190,6 +209,26 @@ mod tests {
         assert!(pause(&mut call) <= 1000);
         call.aim("192.0.2.2".parse().unwrap());
         assert!(call.is_due(at(100)), "elsewhere it may be reached");
+    }
+
+    #[test]
+    fn a_child_that_the_peer_deletes_is_asked_for_again_and_later_each_time() {
+        let (interface, peer) = peer("auto");
+        let mut call = Call::new(&interface, &peer);
+        call.aim("192.0.2.1".parse().unwrap());
+        let mut pause = |lasts: u64| {
+            call.came_up(at(1000), true);
+            let now = at(1000 + lasts);
+            call.lost_child(now);
+            let pause = call.next().unwrap().saturating_since(now).as_millis();
+            call.asked_for_child(now);
+            assert_eq!(call.next(), None, "once");
+            pause
+        };
+        for (lasts, longest) in [(5, 1), (5, 2), (5, 4), (59, 8), (3600, 1), (0, 2)] {
+            let pause = pause(lasts);
+            assert!((longest * 500..=longest * 1000).contains(&pause), "{pause} ms of {longest} s");
+        }
     }
 
     #[test]

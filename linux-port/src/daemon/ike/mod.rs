@@ -10,12 +10,14 @@
 //! | `database` | the SAs that packets use |
 //! | `call` | when a peer is called |
 //! | `silence` | when a peer is not heard any more |
+//! | `offer` | algorithms in words |
 //! | `random` | the kernel's randomness |
 
 mod call;
 mod database;
 mod directory;
 mod inbox;
+mod offer;
 mod random;
 mod silence;
 
@@ -26,10 +28,10 @@ use simplevpn_core::crypto::dh::Group;
 use simplevpn_core::crypto::sign::PrivateKey;
 use simplevpn_core::ike::suite::Preferences;
 use simplevpn_core::ike::{
-    Context, Given, Ike, IkeEvent, IkeSlot, IkeStatus, MAX_MESSAGE_LEN, PeerLink, Phase, Reason,
-    Settings, Target,
+    Context, Given, Ike, IkeEvent, IkeSlot, IkeStatus, MAX_MESSAGE_LEN, Offered, PeerLink, Phase,
+    Reason, Settings, Target,
 };
-use simplevpn_core::{Instant, Path, PeerId};
+use simplevpn_core::{Discards, Instant, Path, PeerId};
 use smoltcp::wire::IpCidr;
 
 use self::call::Call;
@@ -100,6 +102,11 @@ impl Control {
         self.endpoint.status(id).filter(|status| status.phase != Phase::Closing)
     }
 
+    /// Messages that led to nothing, by reason.
+    pub(super) fn discards(&self) -> &Discards {
+        self.endpoint.discards()
+    }
+
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.endpoint.poll_timeout()
     }
@@ -149,6 +156,11 @@ fn has_fast_aes() -> bool {
     return std::arch::is_aarch64_feature_detected!("aes");
     #[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
     false
+}
+
+/// Whether a connection has come to an IKE SA and no further, or has lost its child SA.
+fn lacks_child(status: &IkeStatus) -> bool {
+    status.phase == Phase::Up && status.child.is_none()
 }
 
 fn group(group: Group) -> &'static str {
@@ -205,10 +217,22 @@ impl Engine {
         let Some(control) = &self.ike else { return };
         let due = |(at, call): (usize, &Call)| {
             let id = PeerId(at as u32);
-            (call.is_due(now) && control.status(id).is_none()).then_some((id, call.address?))
+            let remote = call.address.filter(|_| call.is_due(now))?;
+            match control.status(id) {
+                None => Some((id, remote, false)),
+                Some(status) => lacks_child(&status).then_some((id, remote, true)),
+            }
         };
         let due: Vec<_> = control.calls.iter().enumerate().filter_map(due).collect();
-        for (id, remote) in due {
+        for (id, remote, lacks_child) in due {
+            if lacks_child {
+                // From now on IKE tries it again by itself.
+                if let Some(call) = self.ike.as_mut().and_then(|ike| ike.call(id)) {
+                    call.asked_for_child(now);
+                }
+                self.renew_keys(id, now);
+                continue;
+            }
             // Without a way there it is tried again at the next tick.
             if let Some(target) = self.target(id, remote) {
                 self.with_ike(now, &mut |ike, cx| ike.initiate(now, cx, id, &target));
@@ -250,12 +274,12 @@ impl Engine {
     /// There are packets for a peer without an SA.
     pub(super) fn want_call(&mut self, id: PeerId, now: Instant) {
         let Some(control) = &mut self.ike else { return };
-        let alone = control
-            .status(id)
-            .is_some_and(|status| status.phase == Phase::Up && status.child.is_none());
+        let alone = control.status(id).is_some_and(|status| lacks_child(&status));
         let Some(call) = control.call(id) else { return };
         call.want();
-        if alone && call.not_before() <= now {
+        // Those that we call are asked when they are due.
+        if alone && call.not_before() <= now && !call.is_due(now) {
+            call.asked_for_child(now);
             self.renew_keys(id, now);
         }
         self.call_peers(now);
@@ -299,10 +323,21 @@ impl Engine {
                 let ours = *reason == Reason::Closed;
                 let level = if ours { log::Level::Debug } else { log::Level::Info };
                 self.tell(*id, level, &format_args!("down: {reason}"));
-                self.went_down(*id, *reason, now);
+                match reason {
+                    Reason::PeerClosedChild => self.lost_child(*id, now),
+                    reason => self.went_down(*id, *reason, now),
+                }
             }
             IkeEvent::Failed(id, reason) => self.attempt_failed(*id, *reason, now),
-            IkeEvent::Refused(claimed, from, reason) => self.refused(*claimed, *from, *reason, now),
+            IkeEvent::Refused(claimed, from, reason) => {
+                if let Some(call) = claimed.and_then(|id| self.ike.as_mut()?.call(id)) {
+                    call.refused(*reason);
+                }
+                self.refused(*claimed, *from, reason, now);
+            }
+            IkeEvent::Unacceptable(peer, from, offered) => {
+                self.unacceptable(*peer, *from, offered, now);
+            }
             IkeEvent::ChildRekeyed(id) => {
                 self.tell(*id, log::Level::Debug, &"new keys for packets");
             }
@@ -355,6 +390,12 @@ impl Engine {
         self.peers.tunnel.sealer.set_keepalive(id, configured.or(nat));
     }
 
+    fn lost_child(&mut self, id: PeerId, now: Instant) {
+        if let Some(call) = self.ike.as_mut().and_then(|ike| ike.call(id)) {
+            call.lost_child(now);
+        }
+    }
+
     fn went_down(&mut self, id: PeerId, reason: Reason, now: Instant) {
         if let Some(call) = self.ike.as_mut().and_then(|ike| ike.call(id)) {
             call.failed(now, reason);
@@ -405,19 +446,39 @@ impl Engine {
         }
     }
 
-    /// Somebody was refused: strangers can do that as often as they like.
-    fn refused(&mut self, claimed: Option<PeerId>, from: IpAddr, reason: Reason, now: Instant) {
+    /// Nothing that was offered is what we take: the log tells both, so that it can be seen which
+    /// end is to be configured otherwise.
+    fn unacceptable(
+        &mut self,
+        peer: Option<PeerId>,
+        from: IpAddr,
+        offered: &Offered,
+        now: Instant,
+    ) {
         let Some(control) = &mut self.ike else { return };
-        if let Some(call) = claimed.and_then(|id| control.call(id)) {
-            call.refused(reason);
-        }
+        let esp = peer.is_some();
+        let reason = if esp { Reason::NoCommonChildProposal } else { Reason::NoCommonProposal };
+        let ours = offer::ours(&control.endpoint.settings_mut().preferences, esp);
+        let theirs = offer::theirs(offered);
+        self.refused(peer, from, &format_args!("{reason} (theirs: {theirs}; ours: {ours})"), now);
+    }
+
+    /// Somebody was refused: strangers can do that as often as they like.
+    fn refused(
+        &mut self,
+        claimed: Option<PeerId>,
+        from: IpAddr,
+        why: &dyn core::fmt::Display,
+        now: Instant,
+    ) {
+        let Some(control) = &mut self.ike else { return };
         if control.told.is_none_or(|told| now.saturating_since(told) >= STRANGERS) {
             control.told = Some(now);
             let name = &self.interface.name;
             let claimed = claimed.and_then(|id| self.interface.peers.get(id.index()));
             let who = claimed.map(|peer| format!(" as {}", peer.name)).unwrap_or_default();
             log::warn!(
-                "{name}: {from} tried to connect{who}: {reason}; more are not told for a minute"
+                "{name}: {from} tried to connect{who}: {why}; more are not told for a minute"
             );
         }
     }
@@ -578,7 +639,7 @@ impl Engine {
             state,
             since: Some(call.up.unwrap_or(status.since)),
             reason: reason.filter(|_| status.child.is_none()).map(|reason| reason.to_string()),
-            next_call: None,
+            next_call: call.next().filter(|_| lacks_child(&status)),
             rekey: status.rekey_child_at,
             last_heard: (status.phase != Phase::Negotiating).then_some(status.last_heard),
             suite: status.suite.map(|suite| (suite.cipher.name(), group(suite.group))),
