@@ -6,8 +6,6 @@
 //! of its own in front of the others. strongSwan takes it from there, if it is configured to take it
 //! at all; of one proposal with all ciphers it takes what it prefers itself.
 
-use core::iter;
-
 use heapless::Vec;
 
 use super::suite::{ChildSuite, IkeSuite, Pfs, Preferences};
@@ -19,6 +17,9 @@ use crate::crypto::dh::Group;
 
 /// How many transforms we ever put in one proposal.
 const MAX_TRANSFORMS: usize = 8;
+
+/// How many proposals we ever make.
+const MAX_PROPOSALS: usize = 2;
 
 type Transforms = Vec<Transform, MAX_TRANSFORMS>;
 
@@ -33,13 +34,24 @@ pub(crate) struct Chosen<S, T> {
 }
 
 /// The ciphers of each proposal that we make, with its number.
-fn offered(ours: &Preferences) -> impl Iterator<Item = (u8, &[Cipher])> {
+fn offered(ours: &Preferences) -> Vec<(u8, &[Cipher]), MAX_PROPOSALS> {
     let first = match ours.ciphers.first() {
         Some(Cipher::ChaCha20Poly1305) => 1,
         _ => ours.ciphers.len(),
     };
     let (first, others) = ours.ciphers.split_at_checked(first).unwrap_or_default();
-    (1..).zip([first, others]).filter(|(_, ciphers)| !ciphers.is_empty())
+    let mut offered = Vec::from_array([(1, first), (2, others)]);
+    offered.retain(|(_, ciphers)| !ciphers.is_empty());
+    offered
+}
+
+/// Writes one proposal for each of these numbers.
+fn write(
+    writer: &mut PayloadWriter<'_>,
+    offered: &[(u8, &[Cipher])],
+    proposal: &dyn Fn(u8, &[Cipher]) -> Proposal<Transforms>,
+) -> Result<(), NoRoom> {
+    writer.sa(offered.iter().map(|(number, ciphers)| proposal(*number, ciphers)))
 }
 
 /// Writes an SA payload for an IKE SA; `spi` is [`Spi::None`] in IKE_SA_INIT.
@@ -49,7 +61,8 @@ pub(crate) fn write_ike(
     preferences: &Preferences,
 ) -> Result<(), NoRoom> {
     let groups = &preferences.groups;
-    writer.sa(offered(preferences).map(|(number, ciphers)| ike(number, spi, ciphers, groups)))
+    let offered = offered(preferences);
+    write(writer, &offered, &|number, ciphers| ike(number, spi, ciphers, groups))
 }
 
 /// Writes what we have chosen for an IKE SA, with our SPI.
@@ -59,7 +72,8 @@ pub(crate) fn write_chosen_ike(
     spi: Spi,
     suite: IkeSuite,
 ) -> Result<(), NoRoom> {
-    writer.sa(iter::once(ike(number, spi, &[suite.cipher], &[suite.group])))
+    let chosen = [(number, &[suite.cipher][..])];
+    write(writer, &chosen, &|number, ciphers| ike(number, spi, ciphers, &[suite.group]))
 }
 
 fn ike(number: u8, spi: Spi, ciphers: &[Cipher], groups: &[Group]) -> Proposal<Transforms> {
@@ -78,9 +92,8 @@ pub(crate) fn write_child(
     preferences: &Preferences,
     groups: &[Group],
 ) -> Result<(), NoRoom> {
-    let proposals = offered(preferences);
-    writer
-        .sa(proposals.map(|(number, ciphers)| child(number, spi, ciphers, groups, &[true, false])))
+    let offered = offered(preferences);
+    write(writer, &offered, &|number, ciphers| child(number, spi, ciphers, groups, &[true, false]))
 }
 
 /// Writes what we have chosen for a child, with our SPI.
@@ -90,8 +103,8 @@ pub(crate) fn write_chosen_child(
     spi: u32,
     suite: ChildSuite,
 ) -> Result<(), NoRoom> {
-    let group = suite.group;
-    writer.sa(iter::once(child(number, spi, &[suite.cipher], group.as_slice(), &[suite.esn])))
+    let (group, chosen) = (suite.group.as_slice(), [(number, &[suite.cipher][..])]);
+    write(writer, &chosen, &|number, ciphers| child(number, spi, ciphers, group, &[suite.esn]))
 }
 
 fn child(
@@ -143,7 +156,7 @@ pub(crate) fn choose_child(
 
 /// Whether we have made a proposal with this number and this cipher in it.
 fn have_offered(ours: &Preferences, number: u8, cipher: Cipher) -> bool {
-    offered(ours).any(|(ours, ciphers)| ours == number && ciphers.contains(&cipher))
+    offered(ours).iter().any(|(ours, ciphers)| *ours == number && ciphers.contains(&cipher))
 }
 
 /// What the peer has chosen of our offer for an IKE SA, with its SPI.
@@ -176,8 +189,11 @@ mod tests {
     #[test]
     fn chacha20_has_a_proposal_in_front_where_it_is_preferred() {
         let numbers = |ours: &Preferences| {
-            let offered = offered(ours).map(|(number, ciphers)| (number, ciphers.len()));
-            offered.collect::<std::vec::Vec<_>>()
+            let offered = offered(ours);
+            offered
+                .iter()
+                .map(|(number, ciphers)| (*number, ciphers.len()))
+                .collect::<std::vec::Vec<_>>()
         };
         assert_eq!(numbers(&Preferences::new(true)), [(1, 3)]);
         let mut slow = Preferences::new(false);

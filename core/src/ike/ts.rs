@@ -161,6 +161,7 @@ fn unpacked(mut packed: &[u8]) -> Ranges {
         let (last, rest) = rest.split_first_chunk()?;
         Some((*first, *last, rest))
     }
+    let mut ranges = Ranges::default();
     let mut next = || {
         let (family, rest) = packed.split_first()?;
         let (first, last, rest): (IpAddr, IpAddr, &[u8]) = if *family == 4 {
@@ -173,8 +174,11 @@ fn unpacked(mut packed: &[u8]) -> Ranges {
         packed = rest;
         Addresses::new(first, last)
     };
-    // They are no more than they were.
-    Ranges(Vec::from_iter(core::iter::from_fn(&mut next).take(MAX_PREFIXES)))
+    while let Some(range) = next() {
+        // There is room: they are no more than they were.
+        let _ = ranges.0.push(range);
+    }
+    ranges
 }
 
 fn is_general(selector: &TrafficSelector) -> bool {

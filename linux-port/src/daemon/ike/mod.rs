@@ -102,6 +102,11 @@ impl Control {
         self.endpoint.status(id).filter(|status| status.phase != Phase::Closing)
     }
 
+    /// Whether the log may be told of a stranger now.
+    fn may_tell(&self, now: Instant) -> bool {
+        self.told.is_none_or(|told| now.saturating_since(told) >= STRANGERS)
+    }
+
     /// Messages that led to nothing, by reason.
     pub(super) fn discards(&self) -> &Discards {
         self.endpoint.discards()
@@ -455,7 +460,9 @@ impl Engine {
         offered: &Offered,
         now: Instant,
     ) {
-        let Some(control) = &mut self.ike else { return };
+        let Some(control) = self.ike.as_mut().filter(|control| control.may_tell(now)) else {
+            return;
+        };
         let esp = peer.is_some();
         let reason = if esp { Reason::NoCommonChildProposal } else { Reason::NoCommonProposal };
         let ours = offer::ours(&control.endpoint.settings_mut().preferences, esp);
@@ -472,7 +479,7 @@ impl Engine {
         now: Instant,
     ) {
         let Some(control) = &mut self.ike else { return };
-        if control.told.is_none_or(|told| now.saturating_since(told) >= STRANGERS) {
+        if control.may_tell(now) {
             control.told = Some(now);
             let name = &self.interface.name;
             let claimed = claimed.and_then(|id| self.interface.peers.get(id.index()));
