@@ -15,6 +15,10 @@ pub const USAGE: u8 = 2;
 /// Exit status after a configuration with errors.
 pub const CONFIGURATION: u8 = 3;
 
+/// Exit status of `check` after a configuration with errors in some of its peers, which `run`
+/// leaves out.
+pub const PEERS: u8 = 4;
+
 /// What `--help` prints.
 pub const HELP: &str = "\
 simplevpn - standard IPsec (ESP) in user space, on any kernel that has TUN
@@ -45,6 +49,7 @@ options:
   -V, --version     print the version
 
 exit status: 0 success, 1 failure, 2 wrong usage, 3 errors in the configuration
+(of check: 4, if only some peers have errors; run leaves them out and closed)
 ";
 
 /// What to do.

@@ -81,26 +81,24 @@ fn log_and_exit(result: Result<(), daemon::Error>) -> ExitCode {
 
 fn check(file: &Path, interface: Option<&str>) -> ExitCode {
     let mut stderr = io::stderr().lock();
-    match config::load(file, interface) {
-        Ok(loaded) => {
-            for warning in &loaded.warnings {
-                let _ = writeln!(stderr, "{}: warning: {}", warning.place(), warning.message);
-            }
-            let peers = loaded.interfaces.iter().map(|interface| interface.peers.len()).sum();
-            print(&format!(
-                "{}: ok, {}, {}\n",
-                file.display(),
-                counted(loaded.interfaces.len(), "interface"),
-                counted(peers, "peer")
-            ))
-        }
-        Err(errors) => {
-            for error in errors {
-                let _ = writeln!(stderr, "{error}");
-            }
-            ExitCode::from(cli::CONFIGURATION)
-        }
+    let reading = config::read_file(file, interface);
+    let errors = reading.all_errors();
+    for warning in reading.warnings.iter().filter(|_| reading.can_run()) {
+        let _ = writeln!(stderr, "{}: warning: {}", warning.place(), warning.message);
     }
+    for error in &errors {
+        let _ = writeln!(stderr, "{error}");
+    }
+    if !errors.is_empty() {
+        return ExitCode::from(if reading.can_run() { cli::PEERS } else { cli::CONFIGURATION });
+    }
+    let peers = reading.interfaces.iter().map(|interface| interface.peers.len()).sum();
+    print(&format!(
+        "{}: ok, {}, {}\n",
+        file.display(),
+        counted(reading.interfaces.len(), "interface"),
+        counted(peers, "peer")
+    ))
 }
 
 fn counted(count: usize, what: &str) -> String {

@@ -6,6 +6,7 @@ use core::time::Duration;
 use simplevpn_core::{Instant, Path, Traffic};
 use smoltcp::wire::IpCidr;
 
+use crate::config::model::RefusedPeer;
 use crate::json::Json;
 
 /// The state of one tunnel interface.
@@ -33,6 +34,8 @@ pub struct Status {
     pub drops: Vec<(&'static str, u64)>,
     /// The peers, in the order of the configuration.
     pub peers: Vec<PeerStatus>,
+    /// The peers whose sections have errors.
+    pub refused: Vec<RefusedPeer>,
 }
 
 /// The state of one peer.
@@ -153,6 +156,15 @@ impl Status {
             json.name("peers").array(|json| {
                 for peer in &self.peers {
                     json.object(|json| peer.members(json, self.now));
+                }
+            });
+            json.name("refused").array(|json| {
+                for peer in &self.refused {
+                    json.object(|json| {
+                        json.name("name").string(&peer.label);
+                        json.name("errors").strings(&peer.reasons());
+                        json.name("allowed_ips").strings(&peer.prefixes);
+                    });
                 }
             });
         });
@@ -282,7 +294,15 @@ impl Display for Status {
         writeln!(f, "  fwmark: {:#x}", self.fwmark)?;
         list(f, "addresses", &self.addresses)?;
         drops(f, &self.drops)?;
-        self.peers.iter().try_for_each(|peer| peer.write(f, self.now))
+        self.peers.iter().try_for_each(|peer| peer.write(f, self.now))?;
+        for peer in &self.refused {
+            writeln!(f, "\npeer: {}", Printable(&peer.label))?;
+            for error in peer.reasons() {
+                writeln!(f, "  state: refused: {}", Printable(&error.to_string()))?;
+            }
+            list(f, "closed", &peer.prefixes)?;
+        }
+        Ok(())
     }
 }
 
@@ -477,6 +497,7 @@ mod tests {
             addresses: vec![cidr(2, 24)],
             drops: vec![("no_policy", 3), ("unknown_spi", 1), ("replayed", 0)],
             peers: vec![office, silent],
+            refused: Vec::new(),
         }
     }
 

@@ -118,6 +118,12 @@ impl Peer {
             .option("key_out", &keys.key_out)
     }
 
+    /// The same section under another name; `""` makes it anonymous.
+    pub fn named(mut self, name: &str) -> Peer {
+        name.clone_into(&mut self.name);
+        self
+    }
+
     /// A peer section whose keys IKE negotiates.
     pub fn ike(name: &str) -> Peer {
         Peer { name: name.into(), lines: Vec::new() }
@@ -156,7 +162,10 @@ impl fmt::Display for Vpn {
             writeln!(f, "{line}")?;
         }
         for peer in &self.peers {
-            writeln!(f, "\nconfig simplevpn_{} '{}'", self.name, peer.name)?;
+            match &*peer.name {
+                "" => writeln!(f, "\nconfig simplevpn_{}", self.name)?,
+                name => writeln!(f, "\nconfig simplevpn_{} '{name}'", self.name)?,
+            }
             for line in &peer.lines {
                 writeln!(f, "{line}")?;
             }

@@ -26,6 +26,7 @@ mod netifd;
 mod offload;
 mod overlap;
 mod peers;
+mod refused;
 mod router;
 mod same_subnet;
 mod scale;

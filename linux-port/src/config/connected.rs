@@ -9,7 +9,6 @@ use core::net::{IpAddr, Ipv4Addr};
 
 use smoltcp::wire::IpCidr;
 
-use super::diagnostic::Report;
 use super::interface::Found;
 use super::model::Steering;
 use super::prefix::{host_prefix, is_ipv6, network};
@@ -71,26 +70,33 @@ fn is_network(address: &IpCidr) -> bool {
     }
 }
 
+/// The connected network that a prefix in host space would take away. A default route takes none.
+pub(super) fn covered<'c, 's>(
+    prefix: &IpCidr,
+    connected: &'c [Connected<'s>],
+) -> Option<&'c Connected<'s>> {
+    let covers = |c: &&Connected<'_>| prefix.contains_subnet(&c.prefix);
+    connected.iter().find(|c| prefix.prefix_len() > 0 && covers(c))
+}
+
 /// Reports prefixes of peers that cover a connected network. Hosts and prefixes within one are
 /// fine: that is the same-subnet case; and so is a default route, which comes after `main`.
-pub(super) fn check(found: &Found, connected: &[Connected<'_>], report: &mut Report) {
+pub(super) fn check(found: &mut Found<'_, '_>, connected: &[Connected<'_>]) {
     if found.interface.steering == Steering::None {
         return;
     }
-    for (peer, lines) in found.interface.peers.iter().zip(&found.lines) {
+    for (peer, lines) in found.interface.peers.iter().zip(&mut found.lines) {
         for (wire, line) in peer.allowed_ips.iter().zip(&lines.allowed_ips) {
             let host = host_prefix(peer, *wire);
-            let covered = connected.iter().find(|c| host.contains_subnet(&c.prefix));
-            if let Some(Connected { prefix, interface, line: other }) = covered
+            if let Some(Connected { prefix, interface, line: other }) = covered(&host, connected)
                 && peer.route_allowed_ips
-                && host.prefix_len() > 0
             {
                 let message = format!(
                     "allowed_ips '{host}' covers '{prefix}' of interface '{interface}' on line \
                      {other}, which could not be reached any more; give the peer an offset, or \
                      longer prefixes"
                 );
-                report.error(*line, message);
+                lines.report.error(*line, message);
             }
         }
     }

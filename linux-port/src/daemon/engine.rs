@@ -518,8 +518,13 @@ impl Engine {
         let (addresses, routes) = self.steering.delegated();
         let Interface { name, zone, .. } = &self.interface;
         let servers: Vec<IpAddr> = self.ike.iter().flat_map(|ike| ike.name_servers()).collect();
-        let message = crate::netifd::up(name, addresses, &routes, &servers, zone.as_deref());
-        netifd.announce(message, clock::now());
+        let refused = self.interface.refused.iter().flat_map(|peer| peer.reasons());
+        let refused: Vec<String> = refused.map(|why| why.to_string()).collect();
+        let now = clock::now();
+        netifd.complain(&refused, now);
+        let refused = netifd.has_complained().then_some(&*refused);
+        let zone = zone.as_deref();
+        netifd.announce(crate::netifd::up(name, addresses, &routes, &servers, zone, refused), now);
     }
 
     fn endpoints(&self) -> Endpoints {

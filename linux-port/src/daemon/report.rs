@@ -33,6 +33,7 @@ impl Engine {
                 .zip(&self.peers.list)
                 .map(|(id, peer)| self.peer_status(id, peer))
                 .collect(),
+            refused: interface.refused.clone(),
         }
     }
 

@@ -80,6 +80,7 @@ fn protected(interface: &Interface, mode: Mode) -> Vec<Set> {
         .flat_map(prefixes)
         .flat_map(|p| [Some(p.host), (mode == Mode::Offset).then_some(p.wire)])
         .flatten()
+        .chain(interface.refused.iter().flat_map(|peer| peer.prefixes.iter().copied()))
         .filter(|p| p.prefix_len() > 0);
     let all = sorted::set(all);
     let of =

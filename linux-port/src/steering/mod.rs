@@ -32,6 +32,7 @@ mod error;
 mod firewall;
 mod identity;
 mod plan;
+mod refused;
 pub mod rp_filter;
 mod source;
 mod underlay;
@@ -49,7 +50,7 @@ pub use self::plan::Plan;
 use self::rp_filter::ReversePath;
 use self::source::Sources;
 pub use self::underlay::{Endpoints, Underlay};
-use crate::config::model::{self, Interface};
+use crate::config::model::{self, Interface, RefusedPeer};
 use crate::netlink::{Family, Netlink, Route, Rule, TABLE_MAIN};
 use crate::{nft, sorted};
 
@@ -91,8 +92,8 @@ impl fmt::Display for Mode {
 pub fn conflicts(interface: &Interface, connected: &[IpCidr]) -> Vec<Conflict> {
     let mut found = Vec::new();
     for peer in interface.peers.iter().filter(|p| p.route_allowed_ips) {
-        for prefix in underlay::prefixes(peer).map(|p| p.host).filter(|p| p.prefix_len() > 0) {
-            let covered = connected.iter().filter(|c| prefix.contains_subnet(c));
+        for prefix in underlay::prefixes(peer).map(|p| p.host) {
+            let covered = connected.iter().filter(|c| takes_away(&prefix, c));
             found.extend(covered.map(|&connected| Conflict {
                 peer: peer.name.clone(),
                 prefix,
@@ -101,6 +102,11 @@ pub fn conflicts(interface: &Interface, connected: &[IpCidr]) -> Vec<Conflict> {
         }
     }
     found
+}
+
+/// Whether a prefix that is led elsewhere takes a connected network away.
+fn takes_away(prefix: &IpCidr, connected: &IpCidr) -> bool {
+    prefix.prefix_len() > 0 && prefix.contains_subnet(connected)
 }
 
 /// The mode in which this machine steers `interface`.
@@ -115,7 +121,9 @@ pub fn choose(interface: &Interface, netlink: &mut Netlink) -> Result<Mode, Erro
         model::Steering::Policy | model::Steering::Auto => Mode::Policy,
     };
     let used = |family| {
-        interface.peers.iter().flat_map(underlay::prefixes).any(|p| Family::of(&p.wire) == family)
+        let of_family = |prefix: &IpCidr| Family::of(prefix) == family;
+        interface.peers.iter().flat_map(|peer| &peer.allowed_ips).any(of_family)
+            || interface.refused.iter().flat_map(|peer| &peer.prefixes).any(of_family)
     };
     let mut able = can_mark(mark(interface.fwmark).0);
     for family in Family::ALL.into_iter().filter(|f| used(*f)) {
@@ -138,7 +146,10 @@ fn can_mark(mark: u32) -> bool {
 #[derive(Debug)]
 pub struct Steering {
     identity: Identity,
+    /// Of its refused peers what can be closed.
     interface: Interface,
+    /// All of its refused peers.
+    refused: Vec<RefusedPeer>,
     mode: Mode,
     underlay: Underlay,
     plan: Plan,
@@ -166,10 +177,13 @@ impl Steering {
     ) -> Result<Steering, Error> {
         let mut netlink = Netlink::open()?;
         let mode = choose(interface, &mut netlink)?;
+        let (identity, refused) = (Identity::of(&interface.name), interface.refused.clone());
+        let interface = &refused::closable(interface, &identity, &mut netlink)?;
         let plan = Plan::new(interface, mode, &underlay)?;
         let mut steering = Steering {
-            identity: Identity::of(&interface.name),
+            identity,
             interface: interface.clone(),
+            refused,
             mode,
             underlay,
             plan,
@@ -275,9 +289,11 @@ impl Steering {
     /// Like [`Steering::prepare`]; the older configuration is then still in place, or closed.
     pub fn update(&mut self, interface: &Interface, underlay: Underlay) -> Result<(), Error> {
         let mode = choose(interface, &mut self.netlink)?;
+        let refused = interface.refused.clone();
+        let interface = &refused::closable(interface, &self.identity, &mut self.netlink)?;
         let plan = Plan::new(interface, mode, &underlay)?;
         self.no_conflict(interface)?;
-        self.interface = interface.clone();
+        (self.interface, self.refused) = (interface.clone(), refused);
         (self.mode, self.underlay, self.plan) = (mode, underlay, plan);
         self.apply()
     }
@@ -289,6 +305,14 @@ impl Steering {
     /// [`Error::Conflict`] when this machine is now connected to a network that a peer's prefix
     /// covers, with everything in place; otherwise like [`Steering::prepare`].
     pub fn refresh(&mut self) -> Result<(), Error> {
+        if self.interface.flawed {
+            let refused = self.refused.clone();
+            let given = Interface { refused, ..self.interface.clone() };
+            let closable = refused::closable(&given, &self.identity, &mut self.netlink)?;
+            if closable.refused != self.interface.refused {
+                return self.update(&given, self.underlay.clone());
+            }
+        }
         self.apply_reverse_path()?;
         self.apply_routes()?;
         let table = self.identity.table();
@@ -345,11 +369,15 @@ impl Steering {
         }
     }
 
-    /// The order matters: first closed, whatever else fails; then kept out, then led in.
+    /// The order matters: first closed, whatever else fails; then kept out, then led in. Into a
+    /// device that is up, packets are led before rules make what is closed count.
     fn apply(&mut self) -> Result<(), Error> {
         let present = all_routes(&mut self.netlink)?;
         for route in missing(&self.plan.killswitch, &present) {
             self.netlink.add_route(route)?;
+        }
+        if let Some(device) = self.device {
+            self.lead_in(device, &present)?;
         }
         self.add_rules()?;
         let remembered = self.remember();
@@ -357,6 +385,24 @@ impl Steering {
         self.apply_reverse_path()?;
         self.apply_routes()?;
         remembered
+    }
+
+    /// Adds the routes into the TUN device that are not among those of ours that are `present`.
+    fn lead_in(&mut self, device: u32, present: &[Route]) -> Result<(), Error> {
+        let keys = sorted::set(present.iter().map(Route::key));
+        let none = Sources::new();
+        if missing(&sorted::set(self.plan.device_routes(device, &none)), &keys).next().is_none() {
+            return Ok(());
+        }
+        let sources = self.sources_now(device)?;
+        let link = self.netlink.link(&self.interface.name)?;
+        let led: Vec<Route> = self.plan.device_routes(device, &sources).collect();
+        for route in led.iter().filter(|route| keys.binary_search(&route.key()).is_err()) {
+            if link.as_ref().is_some_and(|link| link.up) {
+                source::put(&mut self.netlink, route, false)?;
+            }
+        }
+        Ok(())
     }
 
     fn remember(&self) -> Result<(), Error> {

@@ -10,6 +10,7 @@ use smoltcp::wire::IpCidr;
 
 use super::cover::Cover;
 use super::identity::{Identity, mark};
+use super::refused::closed_prefixes;
 use super::source::Sources;
 use super::underlay::{Endpoints, Underlay, prefixes};
 use super::{Error, Mode, firewall};
@@ -54,6 +55,10 @@ impl Plan {
         let mark = mark(interface.fwmark);
         let steered = steered_prefixes(interface, mode);
         refuse(interface, mode, &steered)?;
+        let closed_too = closed_prefixes(interface, mode).into_iter();
+        let closed_too: Vec<_> = closed_too.filter(|p| can_close(p, mode)).collect();
+        let led = led_and_dropped(interface, mode, &steered, &closed_too, underlay);
+        let led = sorted::set(steered.iter().copied().chain(led));
         let closed = |route: &(IpCidr, u32, u32)| Route {
             destination: route.0,
             table: route.1,
@@ -64,26 +69,28 @@ impl Plan {
         let mut plan = Plan {
             rules: Vec::new(),
             killswitch: Vec::new(),
-            steered: steered.iter().map(|p| into_tun(p, mode, &identity)).collect(),
+            steered: led.iter().map(|p| into_tun(p, mode, &identity)).collect(),
             addresses: interface.addresses.clone(),
             table: None,
-            loosen: mode == Mode::Policy && needs_loose(interface, &steered, underlay),
+            loosen: mode == Mode::Policy && needs_loose(interface, &led, underlay),
             delegated: underlay.delegated,
         };
         // In `main` the kernel has these already, for the sake of the device's addresses.
         let connected: Vec<_> = connected(interface, mode).collect();
         let has = |p: &IpCidr| connected.iter().any(|(prefix, ..)| prefix == p);
         plan.steered.retain(|(prefix, table, _)| *table != TABLE_MAIN || !has(prefix));
+        if interface.killswitch {
+            plan.killswitch = plan.steered.iter().chain(&connected).map(closed).collect();
+            let too = closed_too.iter().filter(|p| led.binary_search(p).is_err());
+            plan.killswitch.extend(too.map(|p| closed(&into_tun(p, mode, &identity))));
+        }
         if mode == Mode::Policy {
+            let closed = closed_too.iter().filter(|_| interface.killswitch);
+            let all: Vec<_> = led.iter().chain(closed).copied().collect();
             for family in Family::ALL {
-                let (t1, t0) =
-                    (in_family(&steered, family, false), in_family(&steered, family, true));
+                let (t1, t0) = (in_family(&all, family, false), in_family(&all, family, true));
                 plan.rules.extend(identity.rules(family, mark, t1, t0));
             }
-        }
-        if interface.killswitch {
-            plan.killswitch = plan.steered.iter().map(closed).collect();
-            plan.killswitch.extend(connected.iter().map(closed));
         }
         if mode != Mode::None || interface.killswitch {
             plan.table = Some(firewall::table(interface, &identity, mode, mark, underlay));
@@ -126,6 +133,37 @@ impl Plan {
 fn steered_prefixes(interface: &Interface, mode: Mode) -> Vec<IpCidr> {
     let peers = interface.peers.iter().filter(|p| p.route_allowed_ips && mode != Mode::None);
     sorted::set(peers.flat_map(prefixes).map(|prefix| prefix.host))
+}
+
+/// Whether a route can close a prefix that nothing is steered to. In `main` a default route is one
+/// of several.
+fn can_close(prefix: &IpCidr, mode: Mode) -> bool {
+    mode == Mode::Policy || prefix.prefix_len() > 0
+}
+
+/// Those of the `closed` prefixes that are led into the tunnel, which has no policy for them and
+/// drops what comes: those in which peers in use may be found. Reverse path filtering, even if
+/// loose, drops what comes from an unreachable address. What lies inside a prefix of a peer in use
+/// would go to that peer, and stays unreachable.
+fn led_and_dropped<'c>(
+    interface: &Interface,
+    mode: Mode,
+    steered: &[IpCidr],
+    closed: &'c [IpCidr],
+    underlay: &Underlay,
+) -> impl Iterator<Item = IpCidr> + use<'c> {
+    let literal = interface.peers.iter().filter_map(|peer| match peer.endpoint.as_ref()?.host {
+        Host::Address(address) => Some(address),
+        Host::Name(_) => None,
+    });
+    let known: Vec<IpAddr> = literal.chain(underlay.endpoints.values().copied()).collect();
+    let (any, cover) = (!interface.peers.is_empty(), Cover::of(steered.iter().copied()));
+    closed.iter().copied().filter(move |prefix| {
+        let around = |address: &IpAddr| prefix.contains_addr(&(*address).into());
+        mode == Mode::Policy
+            && cover.around(prefix.address().into()).is_none_or(|p| !p.contains_subnet(prefix))
+            && ((any && prefix.prefix_len() == 0) || known.iter().any(around))
+    })
 }
 
 fn into_tun(prefix: &IpCidr, mode: Mode, identity: &Identity) -> (IpCidr, u32, u32) {

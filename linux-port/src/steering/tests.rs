@@ -15,6 +15,7 @@ use crate::netns::{Neighbour, Scratch, sh, try_sh, within};
 
 mod firewall;
 mod netifd;
+mod refused;
 mod source;
 
 const MARK: u32 = 0x5300_0000;
@@ -64,6 +65,8 @@ fn interface(steering: model::Steering, peers: Vec<Peer>) -> Interface {
         killswitch: true,
         state_dir: "/etc/simplevpn".into(),
         peers,
+        refused: vec![],
+        flawed: false,
     }
 }
 

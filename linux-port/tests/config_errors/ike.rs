@@ -241,7 +241,7 @@ fn pools() {
                  '10.77.0.0/30'";
     assert_eq!(
         errors(&pool(small)),
-        ["f:6: pool has no address left for peer 'phone'; list another"]
+        ["f:6: peer 'phone': the pool has no address left for it; list another"]
     );
     let manual = good() + &super::peer("home", "10.3.0.0/16", 1, KEY_A, KEY_B);
     let manual = manual.replace("\tlist allowed_ips '10.3.0.0/16'\n", "");

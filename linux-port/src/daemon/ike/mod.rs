@@ -57,7 +57,9 @@ const STRANGERS: Duration = Duration::from_secs(60);
 
 /// Whether some keys are negotiated.
 pub(super) fn is_used(interface: &Interface) -> bool {
+    // A peer that is refused may be right after a reload, which opens no ports.
     interface.peers.iter().any(|peer| directory::keys(peer).is_some())
+        || interface.refused.iter().any(|peer| peer.negotiated)
 }
 
 /// Whether every peer is one that we call: then our ports are our own affair.
