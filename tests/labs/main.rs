@@ -27,6 +27,7 @@ mod offload;
 mod overlap;
 mod peers;
 mod refused;
+mod reload;
 mod router;
 mod same_subnet;
 mod scale;

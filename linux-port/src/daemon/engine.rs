@@ -3,6 +3,7 @@
 
 mod aim;
 mod path_mtu;
+mod reload;
 
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
@@ -24,7 +25,7 @@ use crate::netlink::monitor::{Changes, Monitor};
 use crate::outer_socket::Family;
 use crate::resolver::{self, Resolver};
 use crate::sequence_state::SequenceState;
-use crate::sorted::{self, SortedMap};
+use crate::sorted::SortedMap;
 use crate::steering::{self, Endpoints, Steering, Underlay};
 use crate::{clock, control};
 
@@ -81,12 +82,6 @@ impl From<steering::Error> for Trouble {
             _ => Trouble::Failure(text(error)),
         }
     }
-}
-
-/// What changes only with a restart.
-fn fixed(interface: &Interface) -> impl PartialEq {
-    let Interface { port, nat_port, fwmark, tunlink, state_dir, .. } = interface;
-    (port, nat_port, fwmark, tunlink, state_dir)
 }
 
 /// What the surroundings have to be told at the next tick.
@@ -177,74 +172,9 @@ impl Engine {
         let around = Surroundings::open(interface, &control::run_dir())?;
         let mut state = None;
         open_state(interface, &mut state)?;
-        let (peers, _, claimed) = Peers::build(&interface.peers, Peers::none(), true, &mut state);
+        let (peers, claimed) = Peers::build(&interface.peers, Peers::none(), &[], &mut state);
         claimed.map_err(text)?;
         Ok((around, state, peers))
-    }
-
-    /// Goes over to another configuration of the same interface. Peers whose keys are the same
-    /// keep their SAs.
-    ///
-    /// # Errors
-    /// A sentence that says what is wrong; what could be applied is applied.
-    pub(super) fn reload(&mut self, interface: Interface, now: Instant) -> Result<(), String> {
-        let mut list = self.peers.list.iter();
-        if interface == self.interface
-            && list.all(|peer| peer.keys().is_none() || peer.pair.is_some())
-        {
-            return Ok(());
-        }
-        if fixed(&interface) != fixed(&self.interface) {
-            return Err(
-                "port, nat_port, fwmark, tunlink and state_dir change only with a restart; \
-                        the configuration before stays in use"
-                    .into(),
-            );
-        }
-        if ike::is_used(&interface) && self.ike.is_none() {
-            return Err("keying 'ike' needs a restart, for its port; the configuration before \
-                        stays in use"
-                .into());
-        }
-        open_state(&interface, &mut self.state)?;
-        // First closed: what is protected from now on leaves in clear text no more.
-        self.steer(&interface).map_err(text)?;
-        let same_identity = self.close_changed(&interface, now);
-        let previous = core::mem::replace(&mut self.peers, Peers::none());
-        self.earlier = self.earlier.merged(&previous.tunnel.discards());
-        let before: Vec<Peer> = previous.list.iter().map(|peer| peer.config.clone()).collect();
-        let (peers, places, claimed) =
-            Peers::build(&interface.peers, previous, same_identity, &mut self.state);
-        self.peers = peers;
-        self.interface = interface;
-        self.adopt_connections(&places);
-        let names = sorted::set(self.interface.peers.iter().filter_map(name_of));
-        for peer in &before {
-            if let Some(name) = name_of(peer)
-                && names.binary_search(&name).is_err()
-            {
-                self.resolver.forget(name);
-                self.unresolved.remove(name);
-            }
-        }
-        // Whoever is to be reached as before keeps the path that was found.
-        let alike = |a: &Peer, b: &Peer| {
-            a.endpoint == b.endpoint && a.encap == b.encap && a.keying == b.keying
-        };
-        for at in 0..self.peers.list.len() {
-            let peer = &self.peers.list[at].config;
-            // Mostly it has the same place.
-            let same_place = before.get(at).is_some_and(|old| alike(old, peer));
-            if !same_place && !before.iter().any(|old| alike(old, peer)) {
-                self.aim(at, now);
-            }
-        }
-        self.changed = Changed { endpoints: true, mtu: true, ..Changed::default() };
-        self.settle();
-        self.announce();
-        log::info!("{}: reloaded; peers {}", self.interface.name, self.peers.list.len());
-        self.call_peers(now);
-        claimed.map_err(text)
     }
 
     /// Ends; with `open`, the killswitch goes too.
@@ -492,10 +422,20 @@ impl Engine {
 
     /// Steers by this configuration, and by the addresses that peers have given us.
     fn steer(&mut self, interface: &Interface) -> Result<(), steering::Error> {
+        let endpoints = self.endpoints();
+        self.steer_towards(interface, endpoints)
+    }
+
+    /// The same for peers that are found at these addresses.
+    fn steer_towards(
+        &mut self,
+        interface: &Interface,
+        endpoints: Endpoints,
+    ) -> Result<(), steering::Error> {
         let mut interface = interface.clone();
         interface.addresses.extend(self.ike.iter().flat_map(Control::given));
         let underlay = Underlay {
-            endpoints: self.endpoints(),
+            endpoints,
             ports: self.data.outer.all_ports(),
             ..underlay(&interface, self.mtu, self.netifd.is_some())
         };
@@ -528,12 +468,15 @@ impl Engine {
     }
 
     fn endpoints(&self) -> Endpoints {
-        let named = self.peers.tunnel.sealer.peers().filter_map(|(id, outbound)| {
-            let peer = self.peers.list.get(id.index())?;
-            let remote = outbound.path().map(Path::remote).or(peer.aimed)?;
-            Some((peer.config.name.clone(), remote))
-        });
-        named.collect()
+        let peers = self.peers.list.iter().enumerate();
+        peers.filter_map(|(at, peer)| Some((peer.config.name.clone(), self.remote(at)?))).collect()
+    }
+
+    /// Where a peer is at present, if that is known.
+    fn remote(&self, at: usize) -> Option<IpAddr> {
+        let outbound = self.peers.tunnel.sealer.peer(PeerId(at as u32));
+        let path = outbound.and_then(|outbound| outbound.path());
+        path.map(Path::remote).or(self.peers.list.get(at)?.aimed)
     }
 }
 

@@ -56,6 +56,30 @@ impl Call {
         Call { lease: directory::lease(peer), start, wanted, ..Call::default() }
     }
 
+    /// The same peer in another configuration, whose call was `before`. Without the same SAs all
+    /// begins anew; an address of ours stays until the peer has given another.
+    pub(super) fn after(
+        before: Option<Call>,
+        same_sas: bool,
+        interface: &Interface,
+        peer: &Peer,
+    ) -> Call {
+        let new = Call::new(interface, peer);
+        let Some(mut call) = before else { return new };
+        if !same_sas {
+            let asks = interface.virtual_addresses && peer.endpoint.is_some();
+            let given = if asks { call.given } else { Given::default() };
+            return Call { given, ..new };
+        }
+        if call.start != new.start {
+            (call.start, call.wanted) = (new.start, new.wanted);
+        }
+        if peer.endpoint.is_none() {
+            (call.address, call.address_id) = (None, None);
+        }
+        call
+    }
+
     /// The peer is to be called there.
     pub(super) fn aim(&mut self, address: IpAddr) {
         if self.address != Some(address) {

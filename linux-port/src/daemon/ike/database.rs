@@ -211,7 +211,7 @@ mod tests {
             );
         }
         let interface = crate::config::parse("f", &text).unwrap().interfaces.remove(0);
-        let (mut peers, _, built) = Peers::build(&interface.peers, Peers::none(), true, &mut None);
+        let (mut peers, built) = Peers::build(&interface.peers, Peers::none(), &[], &mut None);
         built.unwrap();
         let apart = |count| {
             let addresses = (0..count).map(|n| IpAddr::from([10, 1, 0, 2 * n + 1]));

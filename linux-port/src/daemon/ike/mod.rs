@@ -10,6 +10,7 @@
 //! | `database` | the SAs that packets use |
 //! | `call` | when a peer is called |
 //! | `silence` | when a peer is not heard any more |
+//! | `reload` | connections under another configuration |
 //! | `random` | the kernel's randomness |
 
 mod call;
@@ -17,6 +18,7 @@ mod database;
 mod directory;
 mod inbox;
 mod random;
+mod reload;
 mod silence;
 
 use core::net::IpAddr;
@@ -39,7 +41,6 @@ pub(super) use self::inbox::Inbox;
 use self::random::Random;
 use super::engine::Engine;
 use super::outer::Which;
-use super::peers;
 use crate::config::model::{Host, Interface, Keying, Secret};
 use crate::outer_socket::Family;
 use crate::status::{Connection, State};
@@ -494,46 +495,6 @@ impl Engine {
         self.with_ike(now, &mut |ike, cx| ike.forget(cx, id));
         if let Some(call) = self.ike.as_mut().and_then(|ike| ike.call(id)) {
             call.dropped();
-        }
-    }
-
-    /// Closes the connections with peers that `interface` has no more, or other than before, and
-    /// returns whether we are the same to all others.
-    pub(super) fn close_changed(&mut self, interface: &Interface, now: Instant) -> bool {
-        let same_identity = interface.private_key == self.interface.private_key
-            && interface.virtual_addresses == self.interface.virtual_addresses;
-        let others = peers::Others::new(&interface.peers);
-        for at in 0..self.peers.list.len() {
-            let stays = others.have(&self.peers.list[at].config);
-            if !stays || !same_identity {
-                let id = PeerId(at as u32);
-                self.drop_connection(id, now);
-            }
-        }
-        same_identity
-    }
-
-    /// Goes on under another configuration, in which each peer has the place in `before` that is
-    /// given for it, if it was there.
-    pub(super) fn adopt_connections(&mut self, before: &[Option<usize>]) {
-        let Some(control) = &mut self.ike else { return };
-        control.private_key = self.interface.private_key.as_ref().and_then(private_key);
-        control.endpoint.enlarge(slots(before.len()).into());
-        control.endpoint.index(links(control.endpoint.capacity()).into());
-        let mut calls: Vec<_> = core::mem::take(&mut control.calls).into_iter().map(Some).collect();
-        let known = |at: Option<usize>| calls.get_mut(at?).and_then(Option::take);
-        let known: Vec<_> = before.iter().copied().map(known).collect();
-        let peers = known.into_iter().zip(&self.interface.peers);
-        let new = |peer| Call::new(&self.interface, peer);
-        control.calls = peers.map(|(call, peer)| call.unwrap_or_else(|| new(peer))).collect();
-        control.endpoint.renumber(&|id| {
-            let at = before.iter().position(|before| *before == Some(id.index()))?;
-            Some(PeerId(at as u32))
-        });
-        for id in (0..before.len() as u32).map(PeerId) {
-            if directory::keys(&self.interface.peers[id.index()]).is_some() {
-                self.keep_nat_open(id);
-            }
         }
     }
 
