@@ -19,7 +19,7 @@ use smoltcp::wire::IpCidr;
 use crate::clock;
 use crate::json::Json;
 use crate::netlink::Family;
-use crate::program::{Caught, Program};
+use crate::program::Program;
 
 /// How long `ubus` may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -219,7 +219,7 @@ impl Call {
     ) -> Result<Call, String> {
         let object = format!("network.interface.{interface}");
         let arguments = ["call", &object, "notify_proto", &message];
-        let started = Program::start(c"ubus", &arguments, Caught::Stderr);
+        let started = Program::start(c"ubus", &arguments);
         let (program, _) = started.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => "the program ubus is missing; --netifd is for \
                                         OpenWrt, leave it out elsewhere"

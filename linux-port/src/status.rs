@@ -19,8 +19,10 @@ pub struct Status {
     pub since: Instant,
     /// The steering in use.
     pub steering: &'static str,
-    /// Whether the killswitch is on.
+    /// Whether the killswitch is wanted.
     pub killswitch: bool,
+    /// Why it is not in place, if it is wanted and is not.
+    pub gap: Option<String>,
     /// MTU of the TUN device in bytes.
     pub mtu: u16,
     /// UDP port of UDP-encapsulated ESP.
@@ -144,7 +146,8 @@ impl Status {
             json.name("interface").string(&self.interface);
             json.name("uptime").number(self.now.saturating_since(self.since).as_secs());
             json.name("steering").string(self.steering);
-            json.name("killswitch").boolean(self.killswitch);
+            json.name("killswitch").boolean(self.killswitch && self.gap.is_none());
+            json.name("killswitch_gap").string_or_null(self.gap.as_ref());
             json.name("mtu").number(self.mtu);
             json.name("nat_port").number(self.nat_port);
             json.name("fwmark").number(self.fwmark);
@@ -275,8 +278,12 @@ impl Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "interface: {}", Printable(&self.interface))?;
         writeln!(f, "  up: {}", Span(self.now.saturating_since(self.since)))?;
-        let killswitch = if self.killswitch { ", killswitch on" } else { "" };
-        writeln!(f, "  steering: {}{killswitch}", self.steering)?;
+        write!(f, "  steering: {}", self.steering)?;
+        match &self.gap {
+            Some(gap) => writeln!(f, ", killswitch not in place: {}", Printable(gap))?,
+            None if self.killswitch => writeln!(f, ", killswitch on")?,
+            None => writeln!(f)?,
+        }
         writeln!(f, "  mtu: {}", self.mtu)?;
         writeln!(f, "  udp port: {}", self.nat_port)?;
         writeln!(f, "  fwmark: {:#x}", self.fwmark)?;
@@ -471,6 +478,7 @@ mod tests {
             since: seconds(39),
             steering: "policy",
             killswitch: true,
+            gap: None,
             mtu: 1438,
             nat_port: 4500,
             fwmark: 0x5356,
@@ -562,7 +570,7 @@ peer: si?lent?
     #[test]
     fn json() {
         let json = status().to_json();
-        let wanted = r#"{"interface":"vpn0","uptime":61,"steering":"policy","killswitch":true,"mtu":1438,"nat_port":4500,"fwmark":21334,"addresses":["10.77.0.2/24"],"drops":{"no_policy":3,"unknown_spi":1},"peers":[{"name":"office","endpoint_host":"vpn.example.net","endpoint":"192.0.2.1:4500","encapsulation":"udp","cipher":"chacha20poly1305","esn":true,"spi_in":4097,"spi_out":8193,"allowed_ips":["10.77.0.0/24","10.77.0.128/25"],"offset":"0.0.100.0","offset6":null,"mtu":1438,"persistent_keepalive":25,"received":{"packets":7,"bytes":1258292,"seconds_ago":12},"sent":{"packets":7,"bytes":900,"seconds_ago":1}},{"name":"si\u001blent\"","#;
+        let wanted = r#"{"interface":"vpn0","uptime":61,"steering":"policy","killswitch":true,"killswitch_gap":null,"mtu":1438,"nat_port":4500,"fwmark":21334,"addresses":["10.77.0.2/24"],"drops":{"no_policy":3,"unknown_spi":1},"peers":[{"name":"office","endpoint_host":"vpn.example.net","endpoint":"192.0.2.1:4500","encapsulation":"udp","cipher":"chacha20poly1305","esn":true,"spi_in":4097,"spi_out":8193,"allowed_ips":["10.77.0.0/24","10.77.0.128/25"],"offset":"0.0.100.0","offset6":null,"mtu":1438,"persistent_keepalive":25,"received":{"packets":7,"bytes":1258292,"seconds_ago":12},"sent":{"packets":7,"bytes":900,"seconds_ago":1}},{"name":"si\u001blent\"","#;
         assert!(json.starts_with(wanted), "{json}");
         assert_eq!(join_json(&["{}\n".into(), "{\"a\":1}".into()]), "[{},{\"a\":1}]\n");
         assert_eq!(join_json(&[]), "[]\n");

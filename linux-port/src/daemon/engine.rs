@@ -3,6 +3,7 @@
 
 mod aim;
 mod path_mtu;
+mod repairs;
 
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
@@ -11,6 +12,7 @@ use simplevpn_core::{Discards, Event, Instant, OpenerEvent, Path, PeerId};
 
 use self::aim::name_of;
 use self::path_mtu::LinkMtus;
+use self::repairs::Repairs;
 use super::data_path::DataPath;
 use super::ike::{self, Control, Inbox};
 use super::outer::Outer;
@@ -55,6 +57,8 @@ pub(super) struct Engine {
     pub(super) changed: Changed,
     /// The last trouble with the surroundings, told once.
     trouble: Option<Trouble>,
+    /// When what others have removed of ours was put back.
+    repairs: Repairs,
     /// Tells netifd, if that has started the daemon.
     pub(super) netifd: Option<Announcer>,
     /// `None` where all keys are manual.
@@ -144,6 +148,7 @@ impl Engine {
             ticked: now,
             changed: Changed { endpoints: true, mtu: true, ..Changed::default() },
             trouble: None,
+            repairs: Repairs::default(),
             netifd: netifd.then(|| Announcer::new(&interface.name)),
             unresolved: SortedMap::new(),
             interface,
@@ -353,12 +358,8 @@ impl Engine {
 
     /// Notes what others changed about the network.
     pub(super) fn handle_network(&mut self, now: Instant) {
-        let changes = self.monitor.changes().unwrap_or(Changes {
-            links: true,
-            addresses: true,
-            routes: true,
-        });
-        self.changed.network |= changes.any();
+        let changes = self.monitor.changes().unwrap_or(Changes::ALL);
+        self.changed.network |= changes.any() || changes.deleted;
         self.changed.ways |= changes.links || changes.routes;
         if changes.addresses || changes.routes {
             self.forget_local_addresses(changes.routes);
@@ -370,13 +371,28 @@ impl Engine {
         if changes.any() {
             self.resolver.network_changed(now);
         }
+        if changes.deleted {
+            self.restore(now);
+        }
     }
 
-    /// Notes that others changed the firewall: what is missing of ours is put back.
-    pub(super) fn handle_firewall(&mut self) {
+    /// Puts back what others have changed of our firewall tables.
+    pub(super) fn handle_firewall(&mut self, now: Instant) {
         let Some(firewall) = &mut self.firewall else { return };
-        let table = steering::Identity::of(&self.interface.name).table();
-        self.changed.network |= firewall.deleted(&table);
+        let tables = self.steering.tables();
+        if firewall.meddled(&tables.each_ref().map(String::as_str)) {
+            self.steering.meddled_with();
+            self.changed.network = true;
+            self.restore(now);
+        }
+    }
+
+    /// Puts back at once what others have taken away, unless they keep doing so.
+    fn restore(&mut self, now: Instant) {
+        self.repairs.want();
+        if self.repairs.deadline().is_some_and(|due| due <= now) {
+            self.settle();
+        }
     }
 
     /// Lets routing choose our own address again where the one in use is gone, or where routes
@@ -413,6 +429,7 @@ impl Engine {
             Some(self.ticked.saturating_add(TICK)),
             keepalive,
             self.resolver.poll_timeout(),
+            self.repairs.deadline(),
             self.ike.as_ref().and_then(Control::deadline),
             self.netifd.as_ref().and_then(Announcer::deadline),
         ];
@@ -430,6 +447,9 @@ impl Engine {
         if self.netifd.as_mut().is_some_and(|netifd| netifd.tick(now)) {
             // netifd sets a device down when it first meets it, and its routes are gone.
             self.changed.network = true;
+            self.settle();
+        }
+        if self.repairs.deadline().is_some_and(|due| due <= now) {
             self.settle();
         }
         self.tick_ike(now);
@@ -469,8 +489,19 @@ impl Engine {
             let endpoints = self.endpoints();
             results.push(self.steering.set_endpoints(endpoints).map_err(Trouble::from));
         }
-        if changed.network {
-            results.push(self.steering.refresh().map_err(Trouble::from));
+        let now = clock::now();
+        if changed.network && self.repairs.are_due(now) {
+            let refreshed = self.steering.refresh();
+            if self.repairs.done(!matches!(refreshed, Ok(false)), now) {
+                let name = &self.interface.name;
+                log::warn!(
+                    "{name}: another program keeps removing our routes, rules or firewall; \
+                            they are put back less and less often"
+                );
+            }
+            results.push(refreshed.map(drop).map_err(Trouble::from));
+        } else {
+            self.changed.network = changed.network;
         }
         if results.is_empty() {
             return;

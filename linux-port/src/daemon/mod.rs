@@ -361,7 +361,7 @@ impl Daemon {
             }
             Source::Resolver => engine.handle_resolver(now),
             Source::Monitor => engine.handle_network(now),
-            Source::Firewall => engine.handle_firewall(),
+            Source::Firewall => engine.handle_firewall(now),
         }
         Ok(())
     }

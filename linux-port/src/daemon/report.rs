@@ -23,6 +23,7 @@ impl Engine {
             since: self.since,
             steering: self.steering.mode().name(),
             killswitch: interface.killswitch,
+            gap: self.steering.gap(),
             mtu: self.mtu,
             nat_port: nat_port.unwrap_or(interface.nat_port),
             fwmark: steering::mark(interface.fwmark).0,
@@ -55,6 +56,7 @@ impl Engine {
         ]);
         // What the firewall cannot tell is not shown.
         drops.extend(self.steering.rejected().map(|count| ("clear_text", count.packets)));
+        drops.extend(self.steering.stopped().map(|count| ("clear_text_out", count.packets)));
         drops
     }
 

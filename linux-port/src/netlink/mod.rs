@@ -4,6 +4,7 @@
 //! crash. Adding what is there and deleting what is not there are no errors. Not here: gateways,
 //! multipath, routing by source, neighbours; [`monitor`] follows changes that others make.
 
+mod attachment;
 pub mod firewall;
 mod message;
 pub mod monitor;
@@ -18,6 +19,7 @@ pub use nix::errno::Errno;
 use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType};
 use smoltcp::wire::IpCidr;
 
+pub use attachment::Attachment;
 pub use types::{Family, Link, Route, Rule, Target, Way, network};
 
 use crate::sorted;
@@ -25,6 +27,9 @@ use message::{Message, Request, attributes, number::*, read_address, read_u8, re
 
 /// Who made a route or rule (`ip route show proto 50`): the number of ESP among IP protocols.
 pub const PROTOCOL: u8 = 50;
+/// The group of our TUN devices (`ip link show group`), by which firewall rules know those of other
+/// interfaces.
+pub const DEVICE_GROUP: u32 = 0x5300_0032;
 /// The table `main`.
 pub const TABLE_MAIN: u32 = 254;
 
@@ -67,7 +72,11 @@ impl Netlink {
     /// # Errors
     /// When the kernel gives no netlink socket.
     pub fn open() -> Result<Netlink, Error> {
-        let socket = open_socket(SockFlag::empty(), SockProtocol::NetlinkRoute)?;
+        Netlink::of(SockProtocol::NetlinkRoute)
+    }
+
+    fn of(protocol: SockProtocol) -> Result<Netlink, Error> {
+        let socket = open_socket(SockFlag::empty(), protocol)?;
         const EXT_ACK: i32 = 11;
         const CAP_ACK: i32 = 10;
         const GET_STRICT_CHK: i32 = 12;
@@ -93,7 +102,7 @@ impl Netlink {
         }
     }
 
-    /// Brings the device up, without an automatic IPv6 link-local address: a TUN device has no
+    /// Brings the device up as one of ours ([`DEVICE_GROUP`]), without an automatic IPv6 link-local address: a TUN device has no
     /// neighbours who would answer router solicitations.
     ///
     /// # Errors
@@ -105,7 +114,8 @@ impl Netlink {
             .bytes(IFLA_AF_SPEC, &inet6);
         // A kernel without IPv6 has no such mode and needs none.
         let _ = self.exchange(&quiet, &mut |_| {});
-        let request = Request::new(RTM_NEWLINK, NLM_F_ACK, &link_header(index, IFF_UP, IFF_UP));
+        let header = link_header(index, IFF_UP, IFF_UP);
+        let request = Request::new(RTM_NEWLINK, NLM_F_ACK, &header).u32(IFLA_GROUP, DEVICE_GROUP);
         self.exchange(&request, &mut |_| {})
             .map_err(|e| error(format!("bringing device #{index} up"), e))
     }

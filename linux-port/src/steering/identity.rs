@@ -75,6 +75,12 @@ impl Identity {
         format!("simplevpn_{}", self.interface)
     }
 
+    /// Name of the killswitch's own firewall table: no interface's name has a hyphen.
+    #[must_use]
+    pub fn guard(&self) -> String {
+        format!("{}-guard", self.table())
+    }
+
     /// Whether a route of ours belongs to this interface, whose TUN device has this index.
     #[must_use]
     pub fn owns_route(&self, route: &Route, device: Option<u32>) -> bool {

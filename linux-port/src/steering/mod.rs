@@ -15,10 +15,13 @@
 //! behind is found again without any file.
 //!
 //! The killswitch consists of `unreachable` routes of high metric beside every route into the
-//! tunnel, of the rules and of the firewall table. When the daemon dies the TUN device takes its
-//! routes along and the killswitch takes over; [`down`] opens it. [`close`] puts it in place without
-//! a daemon. The local network is reachable throughout, because only prefixes for the tunnel, or
-//! default routes behind `main`, are closed.
+//! tunnel, of the rules, and of two firewall tables: one for what comes in, and one of its own
+//! ([`killswitch`]) for what leaves by whatever way, routes and rules or not. When the daemon dies
+//! the TUN device takes its routes along and the killswitch takes over; [`down`] opens it. [`close`]
+//! puts it in place without a daemon. The local network is reachable throughout, because only
+//! prefixes for the tunnel, or default routes behind `main`, are closed.
+//!
+//! What others take away of all this, [`Steering::refresh`] puts back.
 //!
 //! Where netifd runs the daemon ([`Underlay::delegated`]), the device's addresses and its routes in
 //! `main` are netifd's to put in place; rules, tables, killswitch and firewall stay ours.
@@ -31,6 +34,7 @@ mod cover;
 mod error;
 mod firewall;
 mod identity;
+mod killswitch;
 mod plan;
 pub mod rp_filter;
 mod source;
@@ -45,6 +49,7 @@ use smoltcp::wire::IpCidr;
 
 pub use self::error::{Conflict, Error};
 pub use self::identity::{Identity, mark};
+use self::killswitch::Around;
 pub use self::plan::Plan;
 use self::rp_filter::ReversePath;
 use self::source::Sources;
@@ -148,8 +153,14 @@ pub struct Steering {
     device: Option<u32>,
     /// Of the routes into the TUN device.
     sources: Sources,
-    /// Whether the firewall table could not be made as it should be.
-    table_failed: bool,
+    /// Whether sockets can carry our mark.
+    marks: bool,
+    /// What the firewall tables say about the machine.
+    around: Around,
+    /// Whether the firewall tables are not as they should be.
+    tables_failed: bool,
+    /// Whether IPv6 was found switched off on the TUN device.
+    ipv6_off: bool,
 }
 
 impl Steering {
@@ -178,7 +189,10 @@ impl Steering {
             run_dir: run_dir.into(),
             device: None,
             sources: Sources::new(),
-            table_failed: false,
+            marks: can_mark(mark(interface.fwmark).0),
+            around: Around::default(),
+            tables_failed: false,
+            ipv6_off: false,
         };
         steering.no_conflict(interface)?;
         if let Err(error) = steering.apply() {
@@ -200,7 +214,12 @@ impl Steering {
     pub fn install(&mut self, device: u32) -> Result<(), Error> {
         self.device = Some(device);
         self.netlink.set_up(device)?;
-        self.apply_routes()
+        // From here on there is a daemon that follows the machine's networks.
+        if self.is_followed() {
+            self.apply_tables()?;
+        }
+        self.apply_routes()?;
+        self.follow_networks()
     }
 
     /// The addresses of the TUN device, and the routes into it in `main` with their preferred
@@ -239,7 +258,7 @@ impl Steering {
         if self.plan.table.is_some() {
             let now = firewall::endpoint_sets(&self.underlay.endpoints);
             // Should somebody have flushed the table, it is made anew.
-            nft::change(&self.identity.table(), &before, &now).or_else(|_| self.apply_table())?;
+            nft::change(&self.identity.table(), &before, &now).or_else(|_| self.apply_tables())?;
         }
         self.apply_reverse_path()?;
         if let Some(device) = self.device
@@ -265,7 +284,7 @@ impl Steering {
         }
         self.underlay.mtu = mtu;
         self.plan = Plan::new(&self.interface, self.mode, &self.underlay)?;
-        self.apply_table()
+        self.apply_tables()
     }
 
     /// Goes over to another configuration of the same interface, and to this underlay. What both
@@ -282,31 +301,23 @@ impl Steering {
         self.apply()
     }
 
-    /// After others changed links, addresses or routes: makes new devices loose where needed and
-    /// puts back what has gone missing.
+    /// After others changed links, addresses, routes, or what is ours: makes new devices loose where
+    /// needed, follows the machine's networks and puts back what has gone missing; whether anything
+    /// had.
     ///
     /// # Errors
     /// [`Error::Conflict`] when this machine is now connected to a network that a peer's prefix
     /// covers, with everything in place; otherwise like [`Steering::prepare`].
-    pub fn refresh(&mut self) -> Result<(), Error> {
+    pub fn refresh(&mut self) -> Result<bool, Error> {
         self.apply_reverse_path()?;
-        self.apply_routes()?;
-        let table = self.identity.table();
-        if self.plan.table.is_some()
-            && (self.table_failed || nft::count(&table, firewall::REJECTED)?.is_none())
-        {
-            self.apply_table()?;
+        let mut restored = self.apply_routes()?;
+        if self.plan.table.is_some() && (self.tables_failed || self.lost_table().is_some()) {
+            self.apply_tables()?;
+            restored = true;
         }
-        self.no_conflict(&self.interface.clone())
-    }
-
-    /// What was dropped because it claimed to come from a protected prefix and did not come
-    /// through the tunnel.
-    ///
-    /// # Errors
-    /// When `nft` is missing.
-    pub fn rejected(&self) -> Result<nft::Count, Error> {
-        Ok(nft::count(&self.identity.table(), firewall::REJECTED)?.unwrap_or_default())
+        self.follow_networks()?;
+        self.no_conflict(&self.interface.clone())?;
+        Ok(restored)
     }
 
     /// The daemon ends: the killswitch stays if it is wanted, everything else goes.
@@ -317,12 +328,19 @@ impl Steering {
         if !self.interface.killswitch {
             return self.remove();
         }
-        if let Some(device) = self.device.take() {
+        let device = self.device.take();
+        let had_device = device.is_some();
+        if let Some(device) = device {
             for route in self.plan.device_routes(device, &self.sources) {
                 self.netlink.delete_route(&route)?;
             }
         }
-        Ok(self.reverse_path.restore()?)
+        let restored = self.reverse_path.restore();
+        // Nobody follows the machine's networks and addresses any more.
+        if had_device && (self.is_followed() || self.around.has_own()) {
+            self.apply_tables()?;
+        }
+        Ok(restored?)
     }
 
     /// Opens: removes everything.
@@ -353,7 +371,7 @@ impl Steering {
         }
         self.add_rules()?;
         let remembered = self.remember();
-        self.apply_table()?;
+        self.apply_tables()?;
         self.apply_reverse_path()?;
         self.apply_routes()?;
         remembered
@@ -368,17 +386,6 @@ impl Steering {
         done.map_err(|error| Error::Remembering(closed::path(&self.run_dir, name), error))
     }
 
-    fn apply_table(&mut self) -> Result<(), Error> {
-        let name = self.identity.table();
-        let Some(table) = &mut self.plan.table else { return Ok(nft::delete(&name)?) };
-        self.table_failed = true;
-        let start = nft::count(&name, firewall::REJECTED)?.unwrap_or_default();
-        table.counters.iter_mut().for_each(|counter| counter.start = start);
-        table.install()?;
-        self.table_failed = false;
-        Ok(())
-    }
-
     fn apply_reverse_path(&mut self) -> Result<(), Error> {
         match self.plan.loosen {
             true => Ok(self.reverse_path.loosen()?),
@@ -386,9 +393,11 @@ impl Steering {
         }
     }
 
-    fn apply_routes(&mut self) -> Result<(), Error> {
+    /// Whether anything that is led or closed was missing.
+    fn apply_routes(&mut self) -> Result<bool, Error> {
         let mut wanted = self.plan.killswitch.clone();
         if let Some(device) = self.device {
+            self.look_for_ipv6();
             if !self.plan.delegated {
                 self.apply_addresses(device)?;
             }
@@ -397,7 +406,8 @@ impl Steering {
             // one. What is led into the tunnel is unreachable until the device is up again.
             let link = self.netlink.link(&self.interface.name)?;
             if link.is_some_and(|link| link.up) {
-                wanted.extend(self.plan.device_routes(device, &self.sources));
+                let routes = self.plan.device_routes(device, &self.sources);
+                wanted.extend(routes.filter(|route| self.takes(&route.destination)));
             }
         }
         let wanted = sorted::set(wanted);
@@ -405,11 +415,14 @@ impl Steering {
         // The kernel tells our routes apart by all but their sources.
         let keys = |routes: &[Route]| sorted::set(routes.iter().map(Route::key));
         let (present_keys, wanted_keys) = (keys(&present), keys(&wanted));
+        let mut restored = false;
         for route in missing(&wanted, &present) {
+            restored = true;
             let replaces = present_keys.binary_search(&route.key()).is_ok();
             source::put(&mut self.netlink, route, replaces)?;
         }
         let rules = self.add_rules()?;
+        restored |= self.plan.rules.iter().any(|rule| !rules.contains(rule));
         let stale =
             |rule: &&Rule| self.identity.owns_rule(rule, &rules) && !self.plan.rules.contains(rule);
         for rule in rules.iter().filter(stale) {
@@ -420,7 +433,7 @@ impl Steering {
                 self.netlink.delete_route(route)?;
             }
         }
-        Ok(())
+        Ok(restored)
     }
 
     /// Adds the rules that are missing, and returns those that were there.
@@ -432,10 +445,39 @@ impl Steering {
         Ok(present)
     }
 
+    /// Whether the TUN device takes what is of the family of this prefix.
+    fn takes(&self, prefix: &IpCidr) -> bool {
+        !self.ipv6_off || Family::of(prefix) == Family::V4
+    }
+
+    /// Finds out whether IPv6 is switched off on the TUN device, which then carries IPv4 alone; what
+    /// is closed of IPv6 stays closed.
+    fn look_for_ipv6(&mut self) {
+        let name = &self.interface.name;
+        let setting =
+            std::fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"));
+        let off = setting.is_ok_and(|value| value.trim() != "0");
+        let steered = self.plan.steered.iter().map(|(prefix, ..)| prefix);
+        let mut of_ipv6 =
+            steered.chain(&self.plan.addresses).filter(|p| Family::of(p) == Family::V6);
+        if core::mem::replace(&mut self.ipv6_off, off) != off
+            && let Some(prefix) = of_ipv6.next()
+        {
+            match off {
+                true => log::warn!(
+                    "{name}: IPv6 is switched off (net.ipv6.conf.{name}.disable_ipv6), so the \
+                     tunnel carries IPv4 only, without {prefix}"
+                ),
+                false => log::info!("{name}: IPv6 is switched on again"),
+            }
+        }
+    }
+
     fn apply_addresses(&mut self, device: u32) -> Result<(), Error> {
         let all = self.netlink.addresses()?;
         let present = || all.iter().filter(|(index, _)| *index == device).map(|(_, a)| a);
-        for address in &self.plan.addresses {
+        let wanted = self.plan.addresses.iter().filter(|address| self.takes(address)).copied();
+        for address in &wanted.collect::<Vec<_>>() {
             if !present().any(|a| a == address) {
                 self.netlink.add_address(device, address)?;
             }
@@ -504,7 +546,9 @@ fn remove(
     run_dir: &Path,
 ) -> Result<(), Error> {
     let kernel = remove_from_kernel(netlink, identity);
-    let firewall = nft::delete(&identity.table());
+    let firewall = nft::delete(&[&identity.table(), &identity.guard()]);
+    // Mostly there is none, and some kernels have no tables of this family.
+    let _ = nft::apply(&killswitch::no_bridge_table(identity));
     reverse_path.restore()?;
     firewall?;
     kernel?;

@@ -142,7 +142,10 @@ fn into_tun(prefix: &IpCidr, mode: Mode, identity: &Identity) -> (IpCidr, u32, u
 }
 
 /// The prefixes that the kernel itself routes to the TUN device because of its addresses.
-fn connected(interface: &Interface, mode: Mode) -> impl Iterator<Item = (IpCidr, u32, u32)> {
+pub(super) fn connected(
+    interface: &Interface,
+    mode: Mode,
+) -> impl Iterator<Item = (IpCidr, u32, u32)> {
     let addresses = interface.addresses.iter().filter(move |_| mode != Mode::None);
     let prefixes = addresses.map(network).filter(|prefix| match prefix {
         IpCidr::Ipv4(p) => (1..32).contains(&p.prefix_len()),
