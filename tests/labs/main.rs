@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a lab that fails says so by panicking")]
 
+mod bridge;
 mod fail_closed;
 mod full_queue;
 mod full_tunnel;
@@ -18,6 +19,7 @@ mod ike_router;
 mod ike_strangers;
 mod ike_strongswan;
 mod kernel_peer;
+mod killswitch;
 mod life;
 mod machinery;
 mod mtu;
