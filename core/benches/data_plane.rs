@@ -109,11 +109,10 @@ impl<A: Suite> Setup<A> {
 
     fn add(&mut self, peer: u32) {
         let id = PeerId(peer);
-        let local = Selectors::ANY;
         let prefix = in_host_space(self.offset, host(peer));
         let prefix = IpCidr::new(IpAddress::Ipv4(prefix), 24);
         let spi = self.opener.allocate_spi(peer.wrapping_mul(0x9e37_79b9)).unwrap();
-        self.sealer.insert_peer(id, OutboundPeer::new(self.offset, local.clone())).unwrap();
+        self.sealer.insert_peer(id, OutboundPeer::new(self.offset, Selectors::ANY)).unwrap();
         self.sealer.insert_policy(&prefix, id).unwrap();
         self.sealer.set_path(id, Some(PATH));
         let sequence = OutboundSequence::new(true);
@@ -122,7 +121,7 @@ impl<A: Suite> Setup<A> {
             OutboundSa { spi, key: key(peer), salt: [9; 4].into(), sequence },
             0,
         );
-        self.opener.insert_peer(id, InboundPeer::new(self.offset, local)).unwrap();
+        self.opener.insert_peer(id, InboundPeer::new(self.offset, Selectors::ANY)).unwrap();
         self.opener.insert_policy(&prefix, id).unwrap();
         let blocks = vec![0; window_storage(WINDOW)].leak();
         let window = ReplayWindow::new(ManagedSlice::Borrowed(blocks)).unwrap();

@@ -7,7 +7,8 @@ use crate::time::Instant;
 
 macro_rules! discards {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
-        /// Why a packet was dropped. Each reason has one counter ([`Discards`]).
+        /// Why a packet, or a message of IKE, was dropped. Each reason has one counter
+        /// ([`Discards`]).
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Discard { $($(#[$doc])* $variant,)* }
@@ -56,6 +57,21 @@ discards! {
     /// Outer congestion mark over an inner packet that cannot carry it (RFC 6040 §4.2).
     Congestion = "congestion",
 
+    // Messages of IKE.
+    /// It is of version 1 of IKE, which is another protocol.
+    IkeV1 = "ike_v1",
+    /// It is no message of IKEv2: truncated, its lengths contradict each other, or it lacks what an
+    /// IKE SA begins with.
+    IkeMalformed = "ike_malformed",
+    /// There is no room for it, or for all of its fragments.
+    IkeTooBig = "ike_too_big",
+    /// No IKE SA has these SPIs.
+    IkeNoSa = "ike_no_sa",
+    /// The integrity check failed: altered, forged, or the keys differ.
+    IkeBadIcv = "ike_bad_icv",
+    /// An IKE SA was asked for with algorithms of which we take none.
+    IkeNoProposal = "ike_no_proposal",
+
     // Both ways.
     /// Inner source or destination outside what was agreed with the peer (RFC 4301 §5.2).
     OutsideSelector = "outside_selector",
@@ -76,14 +92,14 @@ impl Default for Discards {
 }
 
 impl Discards {
-    /// Counts one dropped packet.
+    /// Counts one dropped packet or message.
     pub fn count(&mut self, why: Discard) {
         if let Some(counter) = self.0.get_mut(why as usize) {
             *counter += 1;
         }
     }
 
-    /// How many packets were dropped for this reason.
+    /// How many were dropped for this reason.
     #[must_use]
     pub fn get(&self, why: Discard) -> u64 {
         self.0.get(why as usize).copied().unwrap_or(0)
@@ -94,7 +110,7 @@ impl Discards {
         Discard::ALL.iter().map(|&why| (why, self.get(why)))
     }
 
-    /// The sum of two halves' counters.
+    /// The sum of two parts' counters.
     #[must_use]
     pub fn merged(&self, other: &Discards) -> Discards {
         let mut sum = *self;

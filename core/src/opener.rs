@@ -34,29 +34,29 @@ const EVENTS: usize = 16;
 ///
 /// As with [`OutboundPeer`](crate::OutboundPeer), what each packet needs lies in front.
 #[repr(C)]
-pub struct InboundPeer {
+pub struct InboundPeer<'a> {
     traffic: Traffic,
     path: Option<Path>,
-    /// The prefix that its last packet came from, in host space. No other peer has a part of it
-    /// ([`Spd::insert`]), so a packet from there needs no further look.
+    /// The prefix that its last packet came from, in host space, if no other peer has a part of it
+    /// ([`Spd::is_whole`]): a packet from there needs no further look.
     from: Option<Prefix>,
     offset: Offset,
-    local: Selectors,
+    local: Selectors<'a>,
 }
 
 /// One slot of storage for an inbound peer; `None` is empty.
-pub type InboundSlot = Option<InboundPeer>;
+pub type InboundSlot<'a> = Option<InboundPeer<'a>>;
 
-impl InboundPeer {
+impl<'a> InboundPeer<'a> {
     /// A peer that was not heard yet.
     #[must_use]
-    pub fn new(offset: Offset, local: Selectors) -> InboundPeer {
+    pub fn new(offset: Offset, local: Selectors<'a>) -> InboundPeer<'a> {
         InboundPeer { traffic: Traffic::default(), path: None, from: None, offset, local }
     }
 
     /// The same peer, with its counters, under another offset and other selectors.
     #[must_use]
-    pub fn with_policy(self, offset: Offset, local: Selectors) -> InboundPeer {
+    pub fn with_policy(self, offset: Offset, local: Selectors<'a>) -> InboundPeer<'a> {
         InboundPeer { from: None, offset, local, ..self }
     }
 
@@ -85,7 +85,7 @@ pub enum OpenerEvent {
 pub struct Opener<'a, A: Aead> {
     sad: Sad<'a, A>,
     spd: Spd<'a>,
-    peers: ManagedSlice<'a, InboundSlot>,
+    peers: ManagedSlice<'a, InboundSlot<'a>>,
     discards: Discards,
     events: Deque<OpenerEvent, EVENTS>,
 }
@@ -96,7 +96,7 @@ impl<'a, A: Aead> Opener<'a, A> {
     pub fn new(
         sad: Sad<'a, A>,
         spd: Spd<'a>,
-        mut peers: ManagedSlice<'a, InboundSlot>,
+        mut peers: ManagedSlice<'a, InboundSlot<'a>>,
     ) -> Opener<'a, A> {
         peers.iter_mut().for_each(|slot| *slot = None);
         Opener { sad, spd, peers, discards: Discards::default(), events: Deque::new() }
@@ -183,14 +183,14 @@ impl<'a, A: Aead> Opener<'a, A> {
     ///
     /// # Errors
     /// [`SpdError::Full`] if there is no such slot.
-    pub fn insert_peer(&mut self, id: PeerId, peer: InboundPeer) -> Result<(), SpdError> {
+    pub fn insert_peer(&mut self, id: PeerId, peer: InboundPeer<'a>) -> Result<(), SpdError> {
         let slot = self.peers.get_mut(id.index()).ok_or(SpdError::Full)?;
         *slot = Some(InboundPeer { from: None, ..peer });
         Ok(())
     }
 
     /// Removes a peer; its prefixes and SAs have to be removed, too.
-    pub fn remove_peer(&mut self, id: PeerId) -> Option<InboundPeer> {
+    pub fn remove_peer(&mut self, id: PeerId) -> Option<InboundPeer<'a>> {
         self.peers.get_mut(id.index()).and_then(Option::take)
     }
 
@@ -199,6 +199,11 @@ impl<'a, A: Aead> Opener<'a, A> {
     /// # Errors
     /// As [`Spd::insert`].
     pub fn insert_policy(&mut self, prefix: &IpCidr, id: PeerId) -> Result<(), SpdError> {
+        for around in self.spd.around(prefix) {
+            if let Some(peer) = self.peers.get_mut(around.index()).and_then(Option::as_mut) {
+                peer.from = None;
+            }
+        }
         self.spd.insert(prefix, id)
     }
 
@@ -239,7 +244,7 @@ impl<'a, A: Aead> Opener<'a, A> {
 
     /// The peer in slot `id`.
     #[must_use]
-    pub fn peer(&self, id: PeerId) -> Option<&InboundPeer> {
+    pub fn peer(&self, id: PeerId) -> Option<&InboundPeer<'a>> {
         self.peers.get(id.index()).and_then(Option::as_ref)
     }
 
@@ -274,7 +279,7 @@ fn parse_payload(next_header: NextHeader, packet: &mut PacketBuf<'_>) -> Result<
 /// use the same addresses in wire space.
 fn check_selectors(
     spd: &Spd<'_>,
-    peer: &mut InboundPeer,
+    peer: &mut InboundPeer<'_>,
     id: PeerId,
     source: IpAddr,
     destination: IpAddr,
@@ -285,8 +290,8 @@ fn check_selectors(
         if owner != id {
             return Err(Discard::OutsideSelector);
         }
-        // A /0 leaves to other peers what is theirs.
-        peer.from = (!prefix.is_everything()).then_some(prefix);
+        // A wide prefix leaves to other peers what is theirs.
+        peer.from = spd.is_whole(&prefix).then_some(prefix);
     }
     if peer.local.contain(destination) { Ok(()) } else { Err(Discard::OutsideSelector) }
 }

@@ -40,7 +40,7 @@ const NEVER: Instant = Instant::from_millis(u64::MAX);
 /// On a hub it comes from memory with nearly every packet, so what each packet needs lies together
 /// and in front.
 #[repr(C)]
-pub struct OutboundPeer<A> {
+pub struct OutboundPeer<'a, A> {
     sa: Option<OutboundSa<A>>,
     path: Option<Path>,
     traffic: Traffic,
@@ -52,7 +52,7 @@ pub struct OutboundPeer<A> {
     path_mtu: u16,
     /// Whether it is to be told at once where we are.
     greet: bool,
-    local: Selectors,
+    local: Selectors<'a>,
     /// Milliseconds of silence after which a keepalive is sent.
     keepalive: Option<NonZeroU32>,
     /// In which second an SA was last asked for, counted from one.
@@ -60,12 +60,12 @@ pub struct OutboundPeer<A> {
 }
 
 /// One slot of storage for an outbound peer; `None` is empty.
-pub type OutboundSlot<A> = Option<OutboundPeer<A>>;
+pub type OutboundSlot<'a, A> = Option<OutboundPeer<'a, A>>;
 
-impl<A> OutboundPeer<A> {
+impl<'a, A> OutboundPeer<'a, A> {
     /// A peer without SA and path yet, whose path MTU is 1500.
     #[must_use]
-    pub fn new(offset: Offset, local: Selectors) -> OutboundPeer<A> {
+    pub fn new(offset: Offset, local: Selectors<'a>) -> OutboundPeer<'a, A> {
         OutboundPeer {
             sa: None,
             path: None,
@@ -83,7 +83,7 @@ impl<A> OutboundPeer<A> {
 
     /// The same peer, with its SA, path and counters, under another offset and other selectors.
     #[must_use]
-    pub fn with_policy(self, offset: Offset, local: Selectors) -> OutboundPeer<A> {
+    pub fn with_policy(self, offset: Offset, local: Selectors<'a>) -> OutboundPeer<'a, A> {
         OutboundPeer { offset, local, ..self }
     }
 
@@ -186,7 +186,7 @@ pub enum SealerEvent {
 /// The outbound half of a tunnel.
 pub struct Sealer<'a, A: Aead> {
     spd: Spd<'a>,
-    peers: ManagedSlice<'a, OutboundSlot<A>>,
+    peers: ManagedSlice<'a, OutboundSlot<'a, A>>,
     discards: Discards,
     events: Deque<SealerEvent, EVENTS>,
     keepalives: Keepalives,
@@ -206,7 +206,7 @@ struct Keepalives {
 impl<'a, A: Aead> Sealer<'a, A> {
     /// No peers yet.
     #[must_use]
-    pub fn new(spd: Spd<'a>, mut peers: ManagedSlice<'a, OutboundSlot<A>>) -> Sealer<'a, A> {
+    pub fn new(spd: Spd<'a>, mut peers: ManagedSlice<'a, OutboundSlot<'a, A>>) -> Sealer<'a, A> {
         peers.iter_mut().for_each(|slot| *slot = None);
         Sealer {
             spd,
@@ -401,13 +401,13 @@ impl<'a, A: Aead> Sealer<'a, A> {
     ///
     /// # Errors
     /// [`SpdError::Full`] if there is no such slot.
-    pub fn insert_peer(&mut self, id: PeerId, peer: OutboundPeer<A>) -> Result<(), SpdError> {
+    pub fn insert_peer(&mut self, id: PeerId, peer: OutboundPeer<'a, A>) -> Result<(), SpdError> {
         *self.peers.get_mut(id.index()).ok_or(SpdError::Full)? = Some(peer);
         Ok(())
     }
 
     /// Removes a peer with its SA; its prefixes have to be removed, too.
-    pub fn remove_peer(&mut self, id: PeerId) -> Option<OutboundPeer<A>> {
+    pub fn remove_peer(&mut self, id: PeerId) -> Option<OutboundPeer<'a, A>> {
         self.peers.get_mut(id.index()).and_then(Option::take)
     }
 
@@ -475,16 +475,16 @@ impl<'a, A: Aead> Sealer<'a, A> {
 
     /// The peer in slot `id`.
     #[must_use]
-    pub fn peer(&self, id: PeerId) -> Option<&OutboundPeer<A>> {
+    pub fn peer(&self, id: PeerId) -> Option<&OutboundPeer<'a, A>> {
         self.peers.get(id.index()).and_then(Option::as_ref)
     }
 
-    fn peer_mut(&mut self, id: PeerId) -> Option<&mut OutboundPeer<A>> {
+    fn peer_mut(&mut self, id: PeerId) -> Option<&mut OutboundPeer<'a, A>> {
         self.peers.get_mut(id.index()).and_then(Option::as_mut)
     }
 
     /// All peers with their slots.
-    pub fn peers(&self) -> impl Iterator<Item = (PeerId, &OutboundPeer<A>)> {
+    pub fn peers(&self) -> impl Iterator<Item = (PeerId, &OutboundPeer<'a, A>)> {
         (0..).map(PeerId).zip(self.peers.iter()).filter_map(|(id, slot)| Some((id, slot.as_ref()?)))
     }
 

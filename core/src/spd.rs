@@ -31,8 +31,8 @@ impl PeerId {
 pub enum SpdError {
     /// The storage is full.
     Full,
-    /// The prefix overlaps one of this other peer.
-    Overlap(PeerId),
+    /// This other peer has the very same prefix.
+    Taken(PeerId),
 }
 
 impl From<Full> for SpdError {
@@ -77,11 +77,6 @@ impl Prefix {
     /// Whether it holds `address`.
     pub(crate) fn holds(&self, address: IpAddr) -> bool {
         self.v6 == address.is_ipv6() && Prefix::of(address, self.len) == *self
-    }
-
-    /// Whether it is a /0.
-    pub(crate) fn is_everything(&self) -> bool {
-        self.len == 0
     }
 
     /// Whether `self` holds all of `other`.
@@ -149,25 +144,29 @@ pub struct Spd<'a> {
     table: Table<'a, Prefix, PeerId>,
     v4: Lengths,
     v6: Lengths,
+    /// Whether a prefix other than a /0 ever held one of another peer.
+    nested: bool,
 }
 
 impl<'a> Spd<'a> {
     /// An empty database over `storage`, which holds half as many prefixes as it has slots.
     #[must_use]
     pub fn new(storage: ManagedSlice<'a, SpdSlot>) -> Spd<'a> {
-        Spd { table: Table::new(storage), v4: Lengths::default(), v6: Lengths::default() }
+        let (v4, v6) = (Lengths::default(), Lengths::default());
+        Spd { table: Table::new(storage), v4, v6, nested: false }
     }
 
-    /// Gives all of `prefix` (host space; host bits are ignored) to `peer`.
+    /// Gives `prefix` (host space; host bits are ignored) to `peer`, except for what longer
+    /// prefixes, of whatever peer, hold of it.
     ///
     /// # Errors
-    /// [`SpdError::Full`], or [`SpdError::Overlap`] if another peer has this prefix, or one that
-    /// holds it or that it holds. A /0 means "everything else" and overlaps only another /0.
+    /// [`SpdError::Full`], or [`SpdError::Taken`] if another peer has this very prefix.
     pub fn insert(&mut self, prefix: &IpCidr, peer: PeerId) -> Result<(), SpdError> {
         let prefix = Prefix::of_cidr(prefix);
-        if let Some(other) = self.overlapping(&prefix, peer) {
-            return Err(SpdError::Overlap(other));
+        if let Some(other) = self.table.get(&prefix).filter(|other| *other != peer) {
+            return Err(SpdError::Taken(other));
         }
+        self.nested = self.nested || self.nests(&prefix, peer);
         self.table.insert(prefix, peer)?;
         self.lengths_mut(prefix.v6).add(prefix.len);
         Ok(())
@@ -196,6 +195,18 @@ impl<'a> Spd<'a> {
         self.candidates(address).find_map(|prefix| Some((prefix, self.table.get(&prefix)?)))
     }
 
+    /// Whether every address in `prefix`, which is in the database, is its peer's. Where prefixes
+    /// of two peers nest, that is said only of the longest ones.
+    pub(crate) fn is_whole(&self, prefix: &Prefix) -> bool {
+        let longest = self.lengths(prefix.v6).iter().next();
+        prefix.len > 0 && (!self.nested || longest <= Some(prefix.len))
+    }
+
+    /// The peers whose prefixes hold all of `prefix` and more.
+    pub(crate) fn around(&self, prefix: &IpCidr) -> impl Iterator<Item = PeerId> {
+        self.wider(Prefix::of_cidr(prefix)).map(|(_, peer)| peer)
+    }
+
     /// Begins to fetch what a look-up of `address` reads first.
     pub(crate) fn fetch<A>(&self, address: IpAddr, fetch: &impl Fetch<A>) {
         // Most have one or two lengths; of more, the longest are the likely ones.
@@ -205,34 +216,36 @@ impl<'a> Spd<'a> {
 
     /// What an address can be looked up by, the longest first.
     fn candidates(&self, address: IpAddr) -> impl Iterator<Item = Prefix> {
-        let lengths = if address.is_ipv6() { self.v6 } else { self.v4 };
-        lengths.iter().map(move |len| Prefix::of(address, len))
+        self.lengths(address.is_ipv6()).iter().map(move |len| Prefix::of(address, len))
+    }
+
+    /// The prefixes that hold all of this one and more, and whose they are; the longest first.
+    fn wider(&self, prefix: Prefix) -> impl Iterator<Item = (Prefix, PeerId)> {
+        let lengths = self.lengths(prefix.v6).iter().filter(move |len| *len < prefix.len);
+        lengths.filter_map(move |len| {
+            let wider = prefix.shortened(len);
+            Some((wider, self.table.get(&wider)?))
+        })
+    }
+
+    /// Whether this prefix of `peer` and one of another peer would nest. That /0 holds everything
+    /// does not count.
+    fn nests(&self, prefix: &Prefix, peer: PeerId) -> bool {
+        let mut wider = self.wider(*prefix).filter(|(wider, _)| wider.len > 0);
+        // Only where longer prefixes exist does it take a walk to see whether this one holds them.
+        let longest = self.lengths(prefix.v6).iter().next();
+        let walk = prefix.len > 0 && longest > Some(prefix.len);
+        let mut all = self.table.iter().filter(|_| walk);
+        wider.any(|(_, other)| other != peer)
+            || all.any(|(held, other)| other != peer && prefix.contains(&held))
+    }
+
+    fn lengths(&self, v6: bool) -> Lengths {
+        if v6 { self.v6 } else { self.v4 }
     }
 
     fn lengths_mut(&mut self, v6: bool) -> &mut Lengths {
         if v6 { &mut self.v6 } else { &mut self.v4 }
-    }
-
-    /// Another peer than `peer` with a prefix that overlaps this one.
-    fn overlapping(&self, prefix: &Prefix, peer: PeerId) -> Option<PeerId> {
-        if let Some(other) = self.table.get(prefix).filter(|other| *other != peer) {
-            return Some(other);
-        }
-        if prefix.len == 0 {
-            return None;
-        }
-        let lengths = if prefix.v6 { self.v6 } else { self.v4 };
-        let wider = lengths
-            .iter()
-            .filter(|len| (1..prefix.len).contains(len))
-            .find_map(|len| self.table.get(&prefix.shortened(len)).filter(|other| *other != peer));
-        // Only where longer prefixes exist does it take a walk to see whether this one holds them.
-        let walk = lengths.iter().next().is_some_and(|longest| longest > prefix.len);
-        wider.or_else(|| {
-            let mut all = self.table.iter().filter(|_| walk);
-            all.find(|(held, other)| *other != peer && prefix.contains(held))
-                .map(|(_, other)| other)
-        })
     }
 }
 
@@ -276,20 +289,39 @@ mod tests {
     }
 
     #[test]
-    fn overlapping_prefixes_of_two_peers_are_refused() {
+    fn prefixes_of_two_peers_may_nest_and_only_the_same_one_is_refused() {
         let mut spd = spd(16);
-        spd.insert(&cidr("10.1.0.0/16"), PeerId(1)).unwrap();
-        for prefix in ["10.1.0.0/16", "10.1.2.0/24", "10.0.0.0/8", "10.1.0.0/32"] {
-            assert_eq!(spd.insert(&cidr(prefix), PeerId(2)), Err(SpdError::Overlap(PeerId(1))));
-            assert_eq!(spd.insert(&cidr(prefix), PeerId(1)), Ok(()), "one's own may nest");
-            if prefix != "10.1.0.0/16" {
-                spd.remove(&cidr(prefix)).unwrap();
-            }
+        spd.insert(&cidr("10.5.0.0/16"), PeerId(1)).unwrap();
+        spd.insert(&cidr("10.0.0.0/8"), PeerId(2)).unwrap();
+        spd.insert(&cidr("10.5.6.0/24"), PeerId(3)).unwrap();
+        for (address, peer) in [("10.4.0.1", 2), ("10.5.0.1", 1), ("10.5.6.1", 3)] {
+            assert_eq!(spd.lookup(ip(address)), Some(PeerId(peer)), "{address}");
         }
-        assert_eq!(spd.insert(&cidr("10.2.0.0/16"), PeerId(2)), Ok(()));
+        let again = spd.insert(&cidr("10.5.0.0/16"), PeerId(2));
+        assert_eq!(again, Err(SpdError::Taken(PeerId(1))));
+        assert_eq!(spd.insert(&cidr("10.5.0.0/16"), PeerId(1)), Ok(()), "it has it already");
+        assert_eq!(spd.remove(&cidr("10.5.0.0/16")), Some(PeerId(1)));
+        assert_eq!(spd.lookup(ip("10.5.0.1")), Some(PeerId(2)), "what is left is the wider one's");
         assert_eq!(spd.insert(&cidr("0.0.0.0/0"), PeerId(3)), Ok(()));
-        assert_eq!(spd.insert(&cidr("0.0.0.0/0"), PeerId(4)), Err(SpdError::Overlap(PeerId(3))));
+        assert_eq!(spd.insert(&cidr("0.0.0.0/0"), PeerId(4)), Err(SpdError::Taken(PeerId(3))));
         assert_eq!(spd.insert(&cidr("::/0"), PeerId(4)), Ok(()));
+    }
+
+    #[test]
+    fn a_prefix_is_whole_unless_it_may_hold_one_of_another_peer() {
+        let mut spd = spd(16);
+        let whole = |spd: &Spd<'_>, prefix: &str| spd.is_whole(&Prefix::of_cidr(&cidr(prefix)));
+        for (prefix, peer) in [("0.0.0.0/0", 0), ("10.0.0.0/8", 1), ("192.168.1.0/24", 2)] {
+            spd.insert(&cidr(prefix), PeerId(peer)).unwrap();
+            assert_eq!(whole(&spd, prefix), prefix != "0.0.0.0/0");
+        }
+        spd.insert(&cidr("10.5.0.0/16"), PeerId(1)).unwrap();
+        assert!(whole(&spd, "10.0.0.0/8"), "both are of one peer");
+        spd.insert(&cidr("10.6.0.0/16"), PeerId(2)).unwrap();
+        assert!(!whole(&spd, "10.0.0.0/8"));
+        assert!(whole(&spd, "192.168.1.0/24"));
+        let around: Vec<_> = spd.around(&cidr("10.6.7.0/24")).collect();
+        assert_eq!(around, [PeerId(2), PeerId(1), PeerId(0)]);
     }
 
     #[test]
@@ -322,14 +354,13 @@ mod tests {
             let mut kept: Vec<(IpCidr, PeerId)> = Vec::new();
             for (prefix, peer) in prefixes {
                 let peer = PeerId(peer);
-                let overlap = kept.iter().any(|(other, owner)| {
-                    let (a, b) = (prefix.prefix_len(), other.prefix_len());
-                    *owner != peer && (a == 0) == (b == 0)
-                        && (prefix.contains_addr(&other.address()) && a <= b
-                            || other.contains_addr(&prefix.address()) && b <= a)
+                let taken = kept.iter().any(|(other, owner)| {
+                    *owner != peer
+                        && prefix.prefix_len() == other.prefix_len()
+                        && prefix.contains_addr(&other.address())
                 });
-                prop_assert_eq!(spd.insert(&prefix, peer).is_err(), overlap);
-                if !overlap {
+                prop_assert_eq!(spd.insert(&prefix, peer).is_err(), taken);
+                if !taken {
                     kept.push((prefix, peer));
                 }
             }

@@ -15,6 +15,10 @@ pub const USAGE: u8 = 2;
 /// Exit status after a configuration with errors.
 pub const CONFIGURATION: u8 = 3;
 
+/// Exit status of `check` after a configuration with errors in some of its peers, which `run`
+/// leaves out.
+pub const PEERS: u8 = 4;
+
 /// What `--help` prints.
 pub const HELP: &str = "\
 simplevpn - standard IPsec (ESP) in user space, on any kernel that has TUN
@@ -29,7 +33,7 @@ usage:
   simplevpn down IFACE            stop IFACE and open its killswitch
   simplevpn genkey                print a new private key
   simplevpn pubkey [--pem]        read a private key, print its public key
-  simplevpn genpsk                print a new preshared key
+  simplevpn genpsk [--text]       print a new preshared key
 
 FILE is UCI text: /etc/config/network on OpenWrt, the output of 'uci export
 network', or any file like it.
@@ -40,11 +44,13 @@ options:
   --tunlink DEVICE  run: send through DEVICE only, whatever FILE says
   --json            show: as JSON
   --pem             pubkey: as strongSwan reads it
+  --text            genpsk: to be typed; its characters are the key
   -v, --verbose     log more
   -h, --help        print this
   -V, --version     print the version
 
 exit status: 0 success, 1 failure, 2 wrong usage, 3 errors in the configuration
+(of check: 4, if only some peers have errors; run leaves them out and closed)
 ";
 
 /// What to do.
@@ -98,7 +104,10 @@ pub enum Command {
         pem: bool,
     },
     /// Print a new preshared key.
-    Genpsk,
+    Genpsk {
+        /// As a text to be typed.
+        text: bool,
+    },
     /// Print the version.
     Version,
     /// Print [`HELP`].
@@ -168,6 +177,7 @@ struct Flags {
     verbose: bool,
     json: bool,
     pem: bool,
+    text: bool,
     netifd: bool,
     tunlink: Option<String>,
     /// What was asked for with an option, whatever the rest says.
@@ -183,6 +193,7 @@ impl Flags {
             "-v" | "--verbose" => self.verbose = true,
             "--json" => self.json = true,
             "--pem" => self.pem = true,
+            "--text" => self.text = true,
             "--netifd" => self.netifd = true,
             _ => {
                 return Err(Usage(format!(
@@ -217,7 +228,7 @@ fn command(words: Vec<OsString>, flags: &Flags) -> Result<Command, Usage> {
         "down" => Command::Down { interface: one_interface(words.next(), &name)? },
         "genkey" => Command::Genkey,
         "pubkey" => Command::Pubkey { pem: flags.pem },
-        "genpsk" => Command::Genpsk,
+        "genpsk" => Command::Genpsk { text: flags.text },
         "help" => Command::Help,
         "version" => Command::Version,
         _ => {
@@ -231,6 +242,7 @@ fn command(words: Vec<OsString>, flags: &Flags) -> Result<Command, Usage> {
     }
     only_with(flags.json, "--json", &name, "show")?;
     only_with(flags.pem, "--pem", &name, "pubkey")?;
+    only_with(flags.text, "--text", &name, "genpsk")?;
     only_with(flags.netifd, "--netifd", &name, "run")?;
     only_with(flags.tunlink.is_some(), "--tunlink", &name, "run")?;
     if let Command::Run { netifd: true, interface: None, .. } = command {
@@ -304,7 +316,8 @@ mod tests {
             ("genkey", Command::Genkey),
             ("pubkey", Command::Pubkey { pem: false }),
             ("pubkey --pem", Command::Pubkey { pem: true }),
-            ("genpsk", Command::Genpsk),
+            ("genpsk", Command::Genpsk { text: false }),
+            ("genpsk --text", Command::Genpsk { text: true }),
             ("--version", Command::Version),
             ("-V", Command::Version),
             ("run --help", Command::Help),
@@ -341,6 +354,7 @@ mod tests {
             ("guard", "guard needs a file; write simplevpn guard FILE"),
             ("guard f vpn0", "guard: \"vpn0\" is too much; see simplevpn --help"),
             ("genkey --pem", "genkey has no --pem; only pubkey has"),
+            ("genkey --text", "genkey has no --text; only genpsk has"),
             ("check f --json", "check has no --json; only show has"),
             ("guard f --netifd", "guard has no --netifd; only run has"),
             ("show --tunlink eth1", "show has no --tunlink; only run has"),

@@ -416,9 +416,11 @@ pub enum NoAnswer {
 
 impl From<io::Error> for NoAnswer {
     fn from(error: io::Error) -> NoAnswer {
-        use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound};
+        use io::ErrorKind::{
+            BrokenPipe, ConnectionRefused, ConnectionReset, NotADirectory, NotFound,
+        };
         match error.kind() {
-            NotFound | ConnectionRefused => NoAnswer::Nobody,
+            NotFound | NotADirectory | ConnectionRefused => NoAnswer::Nobody,
             ConnectionReset | BrokenPipe => NoAnswer::Ended,
             _ => NoAnswer::Failed(error),
         }

@@ -3,7 +3,8 @@
 //!
 //! A private key is the seed of an Ed25519 key (RFC 8032 §5.1.5), a preshared key 32 random bytes.
 //! Base64 is that of RFC 4648 §4, with padding, and strict: one text for each key. Preshared keys
-//! that others have made are read, too, in strongSwan's notation.
+//! that others have made are read, too: in strongSwan's notation, or as a text whose characters are
+//! the key, which is how phones and clouds take them.
 
 use core::fmt;
 use std::fs::OpenOptions;
@@ -18,6 +19,16 @@ use zeroize::Zeroizing;
 pub const KEY_LEN: usize = 32;
 /// Length of a key's base64 text.
 pub const TEXT_LEN: usize = 44;
+
+/// What stands before a preshared key whose characters are the key.
+const TEXT: &str = "text:";
+/// The least length in characters, and the least number of different ones, of a text that counts as
+/// made by a machine. 24 random characters of a cloud's alphabet have 140 bits.
+const TEXT_LEAST: usize = 24;
+const TEXT_DISTINCT: usize = 12;
+/// Groups of a text that [`generate_text`] makes, and characters of each: 173 bits.
+const GROUPS: usize = 7;
+const GROUP: usize = 5;
 
 /// Length of the longest text that may be a key.
 const MAX_TEXT: usize = 512;
@@ -59,6 +70,45 @@ pub fn generate() -> Result<Key, getrandom::Error> {
     let mut key = Key::default();
     getrandom::fill(&mut *key)?;
     Ok(key)
+}
+
+/// A new preshared key to be typed, and to be used as the text that it is: groups of lower-case
+/// letters and digits with dots between them, without 0, 1, i, l and o, which are taken for each
+/// other. Clouds that permit letters, digits, `.` and `_` take it as well.
+///
+/// # Errors
+/// The system's, if it has no randomness to give.
+pub fn generate_text() -> Result<Zeroizing<String>, getrandom::Error> {
+    // Sized at once so that no copies stay behind; there is room for a line end.
+    let mut text = Zeroizing::new(String::with_capacity(GROUPS * (GROUP + 1)));
+    let mut random = Zeroizing::new([0; 1]);
+    for position in 0..GROUPS * GROUP {
+        if position > 0 && position.is_multiple_of(GROUP) {
+            text.push('.');
+        }
+        // One value of 32 has no character: drawn again, so that all others are equally likely.
+        loop {
+            getrandom::fill(&mut *random)?;
+            if let Some(character) = legible(random[0] % 32) {
+                text.push(character);
+                break;
+            }
+        }
+    }
+    Ok(text)
+}
+
+/// The character of a five-bit value. By arithmetic, since a table's cache lines would tell.
+fn legible(value: u8) -> Option<char> {
+    let byte = match value {
+        0..=7 => b'2' + value,
+        8..=15 => b'a' + (value - 8),
+        16..=17 => b'j' + (value - 16),
+        18..=19 => b'm' + (value - 18),
+        20..=30 => b'p' + (value - 20),
+        _ => return None,
+    };
+    Some(byte.into())
 }
 
 /// The Ed25519 public key of a private key (RFC 8032 §5.1.5).
@@ -159,8 +209,9 @@ fn nibble(digit: u8) -> Option<u8> {
 }
 
 /// The preshared key of a text: base64 of 32 bytes; as strongSwan writes secrets, `0s` and base64
-/// or `0x` and hexadecimal digits; or else the text itself. Only with `weak` may it be one that can
-/// be guessed, which every text is taken for.
+/// or `0x` and hexadecimal digits; `text:` and what are the bytes of the key themselves; or such a
+/// text alone, unless it looks like a base64 text that was not copied whole. Only with `weak` may it
+/// be one that can be guessed.
 ///
 /// # Errors
 /// What is wrong, as the end of a sentence that begins with the option.
@@ -169,14 +220,16 @@ pub fn secret(text: &str, weak: bool) -> Result<Zeroizing<Vec<u8>>, String> {
         || "has no base64 after '0s'; write '0s' before what it is in base64".to_owned();
     let secret = if let Ok(key) = decode(text) {
         Zeroizing::new(key.to_vec())
+    } else if let Some(characters) = text.strip_prefix(TEXT) {
+        Zeroizing::new(characters.as_bytes().to_vec())
     } else if let Some(base64) = text.strip_prefix("0s") {
         bytes_of_base64(base64).ok_or_else(bad_base64)?
     } else if let Some(digits) = text.strip_prefix("0x") {
         bytes_of_hex(digits)?
-    } else if weak {
-        Zeroizing::new(text.as_bytes().to_vec())
+    } else if !weak && is_almost_base64(text) {
+        return Err(ALMOST_BASE64.to_owned());
     } else {
-        return Err(GUESSABLE.to_owned());
+        Zeroizing::new(text.as_bytes().to_vec())
     };
     if secret.is_empty() {
         return Err("is empty; write what 'simplevpn genpsk' prints".to_owned());
@@ -186,13 +239,28 @@ pub fn secret(text: &str, weak: bool) -> Result<Zeroizing<Vec<u8>>, String> {
 
 const GUESSABLE: &str = "can be guessed; write what 'simplevpn genpsk' prints, at both ends, or accept \
                          the risk with option preshared_key_weak '1'";
+const ALMOST_BASE64: &str = "is almost what 'simplevpn genpsk' prints; copy all of it, or write 'text:' \
+                             before it if these characters are the key";
 
-/// Whether somebody made it up: of 2^40 random keys, less than one is.
+/// Whether a text that is no base64 of 32 bytes may have been one, before something got lost or
+/// changed.
+fn is_almost_base64(text: &str) -> bool {
+    let digits = text.bytes().all(|byte| value(byte).is_some() || byte == b'=');
+    digits && (TEXT_LEN - 4..=TEXT_LEN + 4).contains(&text.len())
+}
+
+/// Whether it may be that a person made it up: of 2^40 random keys, less than one is.
+///
+/// A text counts as random if it is long, has many different characters and is not words with
+/// spaces between them; bytes do if they are as many as a key's, and different.
 fn is_guessable(secret: &[u8]) -> bool {
     let distinct = (0..=u8::MAX).filter(|byte| secret.contains(byte)).count();
-    secret.len() < KEY_LEN
-        || distinct < KEY_LEN / 2
-        || secret.iter().all(|b| (b' '..=b'~').contains(b))
+    if secret.iter().all(u8::is_ascii_graphic) {
+        secret.len() < TEXT_LEAST || distinct < TEXT_DISTINCT
+    } else {
+        let printable = secret.iter().all(|b| (b' '..=b'~').contains(b));
+        secret.len() < KEY_LEN || distinct < KEY_LEN / 2 || printable
+    }
 }
 
 /// The base64 digit of a six-bit value. By arithmetic, since a table's cache lines would tell.
@@ -317,6 +385,54 @@ mod tests {
     #[test]
     fn generated_keys_differ() {
         assert_ne!(generate().unwrap(), generate().unwrap());
+    }
+
+    #[test]
+    fn texts_to_be_typed_are_legible_and_random() {
+        let texts: Vec<_> = (0..64).map(|_| generate_text().unwrap()).collect();
+        for (at, text) in texts.iter().enumerate() {
+            let groups: Vec<&str> = text.split('.').collect();
+            assert!(groups.len() == GROUPS && groups.iter().all(|group| group.len() == GROUP));
+            let legible = |c: char| "23456789abcdefghjkmnpqrstuvwxyz".contains(c);
+            assert!(groups.concat().chars().all(legible), "{}", **text);
+            assert_eq!(*secret(text, false).unwrap(), text.as_bytes());
+            assert!(!texts[..at].contains(text));
+        }
+        let all: String = (0..32).filter_map(legible).collect();
+        assert_eq!(all, "23456789abcdefghjkmnpqrstuvwxyz");
+        let bits = (GROUPS * GROUP) as f64 * f64::log2(31.0);
+        assert!(bits > 160.0, "{bits}");
+    }
+
+    #[test]
+    fn the_characters_of_a_text_are_the_key() {
+        let base64 = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+        assert_eq!(secret(base64, false).unwrap().len(), KEY_LEN);
+        assert_eq!(*secret(base64, true).unwrap(), *secret(base64, false).unwrap());
+        assert_eq!(*secret(&format!("text:{base64}"), false).unwrap(), base64.as_bytes());
+        // As a person chose it, as AWS makes them, and one that looks like another notation.
+        for text in [
+            "mXq7-Rw2f-9KtZ-pLd4-Vb8n-Hs3c-Jy6g-Te5a",
+            "uQ3_x.Rt7PzK2mWv9cLd4Nf6Hb8Jg5Ys",
+            "0xRt7PzK2mWv9cLd4Nf6Hb8Jg",
+        ] {
+            let with_prefix = secret(&format!("text:{text}"), false).unwrap();
+            assert_eq!(*with_prefix, text.as_bytes(), "{text}");
+            if !text.starts_with("0x") {
+                assert_eq!(*secret(text, false).unwrap(), text.as_bytes(), "{text}");
+            }
+        }
+        for text in ["aB3.xY_9", "aB3.xY_9aB3.xY_9aB3.xY_9", "uQ3_x.Rt7PzK2mWv9cLd4Nf", "two words"]
+        {
+            for text in [text.to_owned(), format!("text:{text}")] {
+                assert_eq!(secret(&text, false).unwrap_err(), GUESSABLE, "{text}");
+            }
+            assert_eq!(*secret(&format!("text:{text}"), true).unwrap(), text.as_bytes());
+        }
+        assert!(secret("text:", true).is_err());
+        for cut in [&base64[..43], &base64[1..], &format!("{base64}=")] {
+            assert_eq!(secret(cut, false).unwrap_err(), ALMOST_BASE64, "{cut}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use simplevpn::cli::{self, Command};
 use simplevpn::{config, daemon, keys, logger};
+use zeroize::Zeroizing;
 
 fn main() -> ExitCode {
     let invocation = match cli::parse(std::env::args_os().skip(1)) {
@@ -19,7 +20,8 @@ fn main() -> ExitCode {
     match invocation.command {
         Command::Check { file, interface } => check(&file, interface.as_deref()),
         Command::Guard { file } => guard(&file),
-        Command::Genkey | Command::Genpsk => generate(),
+        Command::Genkey | Command::Genpsk { text: false } => generate(&encoded_key),
+        Command::Genpsk { text: true } => generate(&keys::generate_text),
         Command::Pubkey { pem } => pubkey(pem),
         Command::Version => print(concat!("simplevpn ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Help => print(cli::HELP),
@@ -81,56 +83,59 @@ fn log_and_exit(result: Result<(), daemon::Error>) -> ExitCode {
 
 fn check(file: &Path, interface: Option<&str>) -> ExitCode {
     let mut stderr = io::stderr().lock();
-    match config::load(file, interface) {
-        Ok(loaded) => {
-            for warning in &loaded.warnings {
-                let _ = writeln!(stderr, "{}: warning: {}", warning.place(), warning.message);
-            }
-            let peers = loaded.interfaces.iter().map(|interface| interface.peers.len()).sum();
-            print(&format!(
-                "{}: ok, {}, {}\n",
-                file.display(),
-                counted(loaded.interfaces.len(), "interface"),
-                counted(peers, "peer")
-            ))
-        }
-        Err(errors) => {
-            for error in errors {
-                let _ = writeln!(stderr, "{error}");
-            }
-            ExitCode::from(cli::CONFIGURATION)
-        }
+    let reading = config::read_file(file, interface);
+    let errors = reading.all_errors();
+    for warning in reading.warnings.iter().filter(|_| reading.can_run()) {
+        let _ = writeln!(stderr, "{}: warning: {}", warning.place(), warning.message);
     }
+    for error in &errors {
+        let _ = writeln!(stderr, "{error}");
+    }
+    if !errors.is_empty() {
+        return ExitCode::from(if reading.can_run() { cli::PEERS } else { cli::CONFIGURATION });
+    }
+    let peers = reading.interfaces.iter().map(|interface| interface.peers.len()).sum();
+    print(&format!(
+        "{}: ok, {}, {}\n",
+        file.display(),
+        counted(reading.interfaces.len(), "interface"),
+        counted(peers, "peer")
+    ))
 }
 
 fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-fn generate() -> ExitCode {
+/// Prints a new secret.
+fn generate(make: &dyn Fn() -> Result<Zeroizing<String>, getrandom::Error>) -> ExitCode {
     if let Some(warning) = readable_by_others() {
         let _ = writeln!(io::stderr(), "simplevpn: warning: {warning}");
     }
-    match keys::generate() {
-        Ok(key) => print_key(&key),
+    match make() {
+        Ok(text) => print_line(text),
         Err(error) => complain(cli::FAILURE, &format!("no randomness: {error}")),
     }
+}
+
+/// A new key in base64.
+fn encoded_key() -> Result<Zeroizing<String>, getrandom::Error> {
+    keys::generate().map(|key| keys::encode(&*key))
 }
 
 fn pubkey(pem: bool) -> ExitCode {
     let text = keys::read(io::stdin().lock());
     match text.and_then(|text| keys::decode(&text).map_err(|wrong| wrong.to_string())) {
         Ok(key) if pem => print(&keys::pem(&keys::public_key(&key))),
-        Ok(key) => print_key(keys::public_key(&key).as_bytes()),
+        Ok(key) => print_line(keys::encode(keys::public_key(&key).as_bytes())),
         Err(wrong) => complain(cli::FAILURE, &format!("standard input {wrong}")),
     }
 }
 
-/// Prints a key.
-fn print_key(key: &[u8; keys::KEY_LEN]) -> ExitCode {
-    let mut line = keys::encode(key);
-    line.push('\n');
-    print(&line)
+/// Prints a key's text, which has room for the line end.
+fn print_line(mut text: Zeroizing<String>) -> ExitCode {
+    text.push('\n');
+    print(&text)
 }
 
 /// What to say if stdout is a file that other users can read.

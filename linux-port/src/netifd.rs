@@ -2,7 +2,9 @@
 //!
 //! `ubus call network.interface.IFACE notify_proto MESSAGE`, with the messages of netifd's protocol
 //! handlers: action 0 makes the interface up with these addresses and routes, action 3 is an error
-//! that `ifstatus` shows. The `ubus` program is run beside the event loop, which never waits for it;
+//! that `ifstatus` shows. Of errors netifd keeps the last, and forgets it when an interface comes up;
+//! so which peers are refused is told afterwards, and in the interface's data as well, where it is
+//! gone once they are right. The `ubus` program is run beside the event loop, which never waits for it;
 //! what fails is tried again.
 //!
 //! A message always tells everything. netifd's `keep` would make it add to what it was told before
@@ -19,7 +21,7 @@ use smoltcp::wire::IpCidr;
 use crate::clock;
 use crate::json::Json;
 use crate::netlink::Family;
-use crate::program::{Caught, Program};
+use crate::program::Program;
 
 /// How long `ubus` may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -40,6 +42,7 @@ pub(crate) fn up(
     routes: &[Route],
     name_servers: &[IpAddr],
     zone: Option<&str>,
+    refused: Option<&[String]>,
 ) -> String {
     let mut json = Json::default();
     json.object(|json| {
@@ -64,8 +67,16 @@ pub(crate) fn up(
         if !name_servers.is_empty() {
             json.name("dns").array(|json| name_servers.iter().for_each(|ip| json.string(ip)));
         }
-        if let Some(zone) = zone {
-            json.name("data").object(|json| json.name("zone").string(zone));
+        if zone.is_some() || refused.is_some() {
+            json.name("data").object(|json| {
+                if let Some(zone) = zone {
+                    json.name("zone").string(zone);
+                }
+                if let Some(refused) = refused {
+                    json.name("refused")
+                        .array(|json| refused.iter().for_each(|why| json.string(why)));
+                }
+            });
         }
     });
     json.finish()
@@ -124,6 +135,9 @@ pub(crate) struct Announcer {
     told: Option<String>,
     /// What it is to know.
     wanted: Option<String>,
+    /// The last error, and whether it is still to be told, when netifd knows the rest.
+    complained: Option<String>,
+    complaint: Option<String>,
     call: Option<Call>,
     /// When the next attempt is due.
     due: Instant,
@@ -138,6 +152,8 @@ impl Announcer {
             interface: interface.to_owned(),
             told: None,
             wanted: None,
+            complained: None,
+            complaint: None,
             call: None,
             due: Instant::ZERO,
             failures: 0,
@@ -153,13 +169,35 @@ impl Announcer {
         }
     }
 
+    /// Tells what is wrong, after everything else.
+    pub(crate) fn complain(&mut self, reasons: &[String], now: Instant) {
+        if reasons.is_empty() {
+            self.complaint = None;
+            return;
+        }
+        let complaint = Some(error(&reasons.join("; ")));
+        if self.complained != complaint {
+            self.complaint.clone_from(&complaint);
+            (self.complained, self.due) = (complaint, now);
+        }
+    }
+
+    /// Whether something was ever wrong.
+    pub(crate) fn has_complained(&self) -> bool {
+        self.complained.is_some()
+    }
+
     /// When [`Announcer::tick`] is to be called.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        match (&self.call, &self.wanted) {
+        match (&self.call, self.next()) {
             (Some(call), _) => Some(call.next_poll),
             (None, Some(_)) => Some(self.due),
             (None, None) => None,
         }
+    }
+
+    fn next(&self) -> Option<&String> {
+        self.wanted.as_ref().or(self.complaint.as_ref())
     }
 
     /// Does what is due; `true`: netifd has just done what it was told.
@@ -173,7 +211,7 @@ impl Announcer {
                 Err(why) => self.failed(&why, now),
             }
         }
-        if let Some(message) = self.wanted.clone().filter(|_| self.due <= now) {
+        if let Some(message) = self.next().cloned().filter(|_| self.due <= now) {
             match Call::start(&self.interface, message, now, PATIENCE) {
                 Ok(call) => self.call = Some(call),
                 Err(why) => self.failed(&why, now),
@@ -184,6 +222,10 @@ impl Announcer {
 
     fn succeeded(&mut self, message: String) -> bool {
         (self.failures, self.trouble) = (0, None);
+        if self.complaint.as_ref() == Some(&message) {
+            self.complaint = None;
+            return false;
+        }
         if self.wanted.as_ref() == Some(&message) {
             self.wanted = None;
         }
@@ -219,7 +261,7 @@ impl Call {
     ) -> Result<Call, String> {
         let object = format!("network.interface.{interface}");
         let arguments = ["call", &object, "notify_proto", &message];
-        let started = Program::start(c"ubus", &arguments, Caught::Stderr);
+        let started = Program::start(c"ubus", &arguments);
         let (program, _) = started.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => "the program ubus is missing; --netifd is for \
                                         OpenWrt, leave it out elsewhere"
@@ -259,7 +301,7 @@ mod tests {
             ("10.2.0.0/16".parse().unwrap(), None),
         ];
         assert_eq!(
-            up("vpn0", &addresses, &routes, &[[10, 1, 0, 1].into()], Some("v\"pn")),
+            up("vpn0", &addresses, &routes, &[[10, 1, 0, 1].into()], Some("v\"pn"), None),
             "{\"action\":0,\"ifname\":\"vpn0\",\"link-up\":true,\"address-external\":false,\
              \"keep\":false,\
              \"ipaddr\":[{\"ipaddr\":\"10.77.0.2\",\"mask\":\"24\"},\
@@ -272,9 +314,15 @@ mod tests {
              \"data\":{\"zone\":\"v\\\"pn\"}}"
         );
         assert_eq!(
-            up("vpn0", &[], &[], &[], None),
+            up("vpn0", &[], &[], &[], None, None),
             "{\"action\":0,\"ifname\":\"vpn0\",\"link-up\":true,\"address-external\":false,\
              \"keep\":false}"
+        );
+        let refused = ["f:1: peer 'x': wrong".to_owned()];
+        assert_eq!(
+            up("vpn0", &[], &[], &[], Some("lan"), Some(&refused)),
+            "{\"action\":0,\"ifname\":\"vpn0\",\"link-up\":true,\"address-external\":false,\
+             \"keep\":false,\"data\":{\"zone\":\"lan\",\"refused\":[\"f:1: peer 'x': wrong\"]}}"
         );
         assert_eq!(error("a \"b\"\n"), r#"{"action":3,"error":["a \"b\"\u000a"]}"#);
     }

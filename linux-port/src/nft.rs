@@ -2,13 +2,17 @@
 //! input makes, replaces or deletes the whole table, so that nobody ever sees half of one.
 //!
 //! What the rules say is the business of [`crate::steering`]; here is how they get into the
-//! kernel, and how a counter is read back. The netlink protocol of nftables is not spoken.
+//! kernel. Reading a counter, and hearing of changes, is the business of [`firewall`].
 
 use core::fmt::{self, Write as _};
+use core::time::Duration;
 use std::ffi::CStr;
 use std::io::{self, Write as _};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-use crate::program::{Caught, Ended, Program};
+use crate::netlink::{self, firewall};
+use crate::program::{Ended, Program};
 
 /// Why the firewall is not as it should be.
 #[derive(Debug)]
@@ -19,6 +23,8 @@ pub enum Error {
     Run(io::Error),
     /// `nft` or the kernel refused; its own words.
     Refused(String),
+    /// The kernel did not tell.
+    Asking(netlink::Error),
 }
 
 impl fmt::Display for Error {
@@ -29,6 +35,7 @@ impl fmt::Display for Error {
                  nftables-json or nftables-nojson)",
             ),
             Error::Run(e) => write!(f, "running nft: {e}"),
+            Error::Asking(e) => e.fmt(f),
             Error::Refused(words) => write!(f, "nft refused: {words}"),
         }
     }
@@ -72,7 +79,7 @@ pub struct Count {
 pub struct Set {
     /// Its name.
     pub name: &'static str,
-    /// `ipv4_addr` or `ipv6_addr`.
+    /// `ipv4_addr` or `ipv6_addr`; for a set that rules fill, what else describes it.
     pub kind: &'static str,
     /// Whether its elements are prefixes; those may overlap.
     pub prefixes: bool,
@@ -92,22 +99,31 @@ pub struct Chain {
 }
 
 impl Table {
-    /// The transaction that puts this table in the place of an older one, if there is one.
-    #[must_use]
-    pub fn replacement(&self) -> String {
-        let mut text = deletion(&self.name);
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{self}");
-        text
-    }
-
     /// Puts this table in the place of an older one, in one transaction.
     ///
     /// # Errors
     /// When `nft` is missing or refuses; the older table is then still there.
     pub fn install(&self) -> Result<(), Error> {
-        apply(&self.replacement())
+        install([(&*self.name, Some(self))])
     }
+}
+
+/// Puts tables in the place of older ones of their names, or deletes these, in one transaction.
+///
+/// # Errors
+/// When `nft` is missing or refuses; the older tables are then still there.
+pub fn install<'t>(
+    tables: impl IntoIterator<Item = (&'t str, Option<&'t Table>)>,
+) -> Result<(), Error> {
+    let mut text = String::new();
+    for (name, table) in tables {
+        text += &deletion(name);
+        if let Some(table) = table {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{table}");
+        }
+    }
+    apply(&text)
 }
 
 impl fmt::Display for Table {
@@ -145,12 +161,12 @@ fn deletion(table: &str) -> String {
     format!("table inet {table}\ndelete table inet {table}\n")
 }
 
-/// Deletes the table; it is fine when it, or `nft`, is not there.
+/// Deletes tables; it is fine when they, or `nft`, are not there.
 ///
 /// # Errors
 /// When `nft` refuses.
-pub fn delete(table: &str) -> Result<(), Error> {
-    match apply(&deletion(table)) {
+pub fn delete(tables: &[&str]) -> Result<(), Error> {
+    match install(tables.iter().map(|name| (*name, None))) {
         Err(Error::Missing) => Ok(()),
         result => result,
     }
@@ -177,40 +193,54 @@ pub fn change(table: &str, before: &[Set], now: &[Set]) -> Result<(), Error> {
     if text.is_empty() { Ok(()) } else { apply(&text) }
 }
 
-/// What a named counter has counted; `None` when there is no such table.
+/// What a named counter has counted; `None` when there is no such table. It asks the kernel itself:
+/// `nft` would read every table of the machine first.
 ///
 /// # Errors
-/// When `nft` is missing.
+/// When the kernel refuses the question.
 pub fn count(table: &str, counter: &str) -> Result<Option<Count>, Error> {
-    let ended = run(&["list", "counter", "inet", table, counter], "", Caught::Stdout)?;
-    let text = ended.unwrap_or_default();
-    let mut words = text.split_ascii_whitespace();
-    let mut after = |word| words.find(|w| *w == word).and_then(|_| words.next()?.parse().ok());
-    Ok(after("packets").and_then(|packets| after("bytes").map(|bytes| Count { packets, bytes })))
+    firewall::count(table, counter).map_err(Error::Asking)
 }
 
-fn apply(text: &str) -> Result<(), Error> {
-    run(&["-f", "-"], text, Caught::Stderr)?.map(drop).map_err(Error::Refused)
-}
-
-fn run(arguments: &[&str], input: &str, caught: Caught) -> Result<Ended, Error> {
+/// Lets `nft` do what `text` says, in one transaction.
+///
+/// # Errors
+/// When `nft` is missing or refuses.
+pub(crate) fn apply(text: &str) -> Result<(), Error> {
     for program in [c"nft", c"/usr/sbin/nft", c"/sbin/nft"] {
-        match run_at(program, arguments, input, caught) {
+        match apply_by(program, text) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             // Of a search path with a directory that is closed to us this says nothing.
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied && program == c"nft" => {}
-            result => return result.map_err(Error::Run),
+            result => return result.map_err(Error::Run)?.map(drop).map_err(Error::Refused),
         }
     }
     Err(Error::Missing)
 }
 
-fn run_at(path: &CStr, arguments: &[&str], input: &str, caught: Caught) -> io::Result<Ended> {
-    let (program, mut pipe) = Program::start(path, arguments, caught)?;
+fn apply_by(path: &CStr, text: &str) -> io::Result<Ended> {
+    let (program, mut pipe) = Program::start(path, &["-f", "-"])?;
+    recent().push((program.id(), Instant::now()));
     // An nft that ends before it has read everything says why itself.
-    let _ = pipe.write_all(input.as_bytes());
+    let _ = pipe.write_all(text.as_bytes());
     drop(pipe);
     program.wait()
+}
+
+/// The processes that changed the firewall for us of late.
+static OURS: Mutex<Vec<(u32, Instant)>> = Mutex::new(Vec::new());
+/// For how long we know them: by then the kernel has told of what they did.
+const MEMORY: Duration = Duration::from_secs(10);
+
+/// Whether the process with this number changed the firewall for us.
+pub(crate) fn is_ours(process: u32) -> bool {
+    recent().iter().any(|(ours, _)| *ours == process)
+}
+
+fn recent() -> MutexGuard<'static, Vec<(u32, Instant)>> {
+    let mut all = OURS.lock().unwrap_or_else(PoisonError::into_inner);
+    all.retain(|(_, when)| when.elapsed() < MEMORY);
+    all
 }
 
 #[cfg(test)]
@@ -246,8 +276,8 @@ mod tests {
             table.chains.clear();
             table.install().unwrap();
             assert!(!sh("nft list ruleset").contains("inbound"));
-            delete(&table.name).unwrap();
-            delete(&table.name).unwrap();
+            delete(&[&table.name]).unwrap();
+            delete(&[&table.name]).unwrap();
             assert_eq!(sh("nft list ruleset"), "");
         });
     }
@@ -294,7 +324,7 @@ mod tests {
             sh("mount -t tmpfs none /usr/sbin");
             let error = table().install().unwrap_err();
             assert!(matches!(error, Error::Missing), "{error}");
-            delete("simplevpn_vpn0").unwrap();
+            delete(&["simplevpn_vpn0"]).unwrap();
         });
     }
 }

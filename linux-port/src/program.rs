@@ -1,7 +1,7 @@
 //! Programs that the daemon runs: `nft` and `ubus`.
 //!
 //! A program inherits nothing but its standard descriptors, complains in English, and finds its
-//! signals as if nobody had touched them. One of its two outputs is caught, the other thrown away.
+//! signals as if nobody had touched them. Its complaints are caught, its output is thrown away.
 //! `std::process` can do more, and costs a router twenty times as much flash.
 
 use std::ffi::{CStr, CString};
@@ -20,14 +20,7 @@ use nix::unistd::Pid;
 /// The longest output that [`Program::poll`] looks at, in bytes.
 const MAX_WORDS: u64 = 500;
 
-/// The output of a program that is caught.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Caught {
-    Stdout,
-    Stderr,
-}
-
-/// How a program ended: what was caught after success, else that or the exit status.
+/// How a program ended: its complaints after success, else those or the exit status.
 pub(crate) type Ended = Result<String, String>;
 
 /// A program that runs. Dropping it ends it.
@@ -43,18 +36,11 @@ impl Program {
     ///
     /// # Errors
     /// Those of `pipe(2)` and `posix_spawnp(3)`: `NotFound` without such a program.
-    pub(crate) fn start(
-        name: &CStr,
-        arguments: &[&str],
-        caught: Caught,
-    ) -> io::Result<(Program, PipeWriter)> {
+    pub(crate) fn start(name: &CStr, arguments: &[&str]) -> io::Result<(Program, PipeWriter)> {
         let (stdin, input) = pipe()?;
         let (output, catching) = pipe()?;
         let null = OpenOptions::new().write(true).open("/dev/null")?;
-        let (stdout, stderr) = match caught {
-            Caught::Stdout => (catching.as_raw_fd(), null.as_raw_fd()),
-            Caught::Stderr => (null.as_raw_fd(), catching.as_raw_fd()),
-        };
+        let (stdout, stderr) = (null.as_raw_fd(), catching.as_raw_fd());
         let mut files = PosixSpawnFileActions::init()?;
         for (ours, theirs) in [(stdin.as_raw_fd(), 0), (stdout, 1), (stderr, 2)] {
             files.add_dup2(ours, theirs)?;
@@ -72,6 +58,11 @@ impl Program {
         }
         let pid = posix_spawnp(name, &files, &signals, &words, &environment())?;
         Ok((Program { pid, output, runs: true }, input))
+    }
+
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.pid.as_raw().cast_unsigned()
     }
 
     /// Waits until it has ended.
@@ -136,8 +127,8 @@ mod tests {
     use super::*;
     use std::io::Write;
 
-    fn sh(script: &str, caught: Caught) -> Ended {
-        let (program, input) = Program::start(c"sh", &["-c", script], caught).unwrap();
+    fn sh(script: &str) -> Ended {
+        let (program, input) = Program::start(c"sh", &["-c", script]).unwrap();
         drop(input);
         program.wait().unwrap()
     }
@@ -145,15 +136,15 @@ mod tests {
     #[test]
     fn output_and_status_tell_how_it_ended() {
         let both = "echo out; echo err >&2; exit";
-        assert_eq!(sh(both, Caught::Stdout), Ok("out".to_owned()));
-        assert_eq!(sh(&format!("{both} 3"), Caught::Stderr), Err("err".to_owned()));
-        assert_eq!(sh("exit 3", Caught::Stderr), Err("exit status: 3".to_owned()));
-        assert_eq!(sh("kill -9 $$", Caught::Stderr), Err("signal: 9".to_owned()));
+        assert_eq!(sh(both), Ok("err".to_owned()));
+        assert_eq!(sh(&format!("{both} 3")), Err("err".to_owned()));
+        assert_eq!(sh("exit 3"), Err("exit status: 3".to_owned()));
+        assert_eq!(sh("kill -9 $$"), Err("signal: 9".to_owned()));
     }
 
     #[test]
     fn input_is_read() {
-        let (program, mut input) = Program::start(c"/bin/cat", &[], Caught::Stdout).unwrap();
+        let (program, mut input) = Program::start(c"sh", &["-c", "cat >&2"]).unwrap();
         input.write_all(b"words").unwrap();
         drop(input);
         assert_eq!(program.wait().unwrap(), Ok("words".to_owned()));
@@ -162,26 +153,26 @@ mod tests {
     #[test]
     fn signals_and_language_are_as_they_should_be() {
         SigSet::from(Signal::SIGTERM).thread_block().unwrap();
-        let started = Program::start(c"cat", &["/proc/self/status"], Caught::Stdout);
+        let started = Program::start(c"sh", &["-c", "exec cat /proc/self/status >&2"]);
         SigSet::from(Signal::SIGTERM).thread_unblock().unwrap();
         let told = started.unwrap().0.wait().unwrap().unwrap();
         let value = |name| told.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim();
         assert_eq!(value("SigBlk:"), "0000000000000000");
         let ignored = u64::from_str_radix(value("SigIgn:"), 16).unwrap();
         assert_eq!(ignored & 1 << (Signal::SIGPIPE as i32 - 1), 0);
-        assert_eq!(sh("echo $LC_ALL", Caught::Stdout), Ok("C".to_owned()));
+        assert_eq!(sh("echo $LC_ALL >&2"), Ok("C".to_owned()));
     }
 
     #[test]
     fn what_is_missing_is_not_found() {
-        let start = |name| Program::start(name, &[], Caught::Stderr).err().map(|e| e.kind());
+        let start = |name| Program::start(name, &[]).err().map(|e| e.kind());
         assert_eq!(start(c"no-such-program"), Some(io::ErrorKind::NotFound));
         assert_eq!(start(c"/no/such/program"), Some(io::ErrorKind::NotFound));
     }
 
     #[test]
     fn one_that_runs_is_not_waited_for_and_ended_when_dropped() {
-        let (mut program, _) = Program::start(c"sleep", &["60"], Caught::Stderr).unwrap();
+        let (mut program, _) = Program::start(c"sleep", &["60"]).unwrap();
         assert!(program.poll().unwrap().is_none());
         let pid = program.pid;
         drop(program);

@@ -6,6 +6,7 @@ use core::time::Duration;
 use simplevpn_core::{Instant, Path, Traffic};
 use smoltcp::wire::IpCidr;
 
+use crate::config::model::RefusedPeer;
 use crate::json::Json;
 
 /// The state of one tunnel interface.
@@ -19,8 +20,10 @@ pub struct Status {
     pub since: Instant,
     /// The steering in use.
     pub steering: &'static str,
-    /// Whether the killswitch is on.
+    /// Whether the killswitch is wanted.
     pub killswitch: bool,
+    /// Why it is not in place, if it is wanted and is not.
+    pub gap: Option<String>,
     /// MTU of the TUN device in bytes.
     pub mtu: u16,
     /// UDP port of UDP-encapsulated ESP.
@@ -33,6 +36,8 @@ pub struct Status {
     pub drops: Vec<(&'static str, u64)>,
     /// The peers, in the order of the configuration.
     pub peers: Vec<PeerStatus>,
+    /// The peers whose sections have errors.
+    pub refused: Vec<RefusedPeer>,
 }
 
 /// The state of one peer.
@@ -144,7 +149,8 @@ impl Status {
             json.name("interface").string(&self.interface);
             json.name("uptime").number(self.now.saturating_since(self.since).as_secs());
             json.name("steering").string(self.steering);
-            json.name("killswitch").boolean(self.killswitch);
+            json.name("killswitch").boolean(self.killswitch && self.gap.is_none());
+            json.name("killswitch_gap").string_or_null(self.gap.as_ref());
             json.name("mtu").number(self.mtu);
             json.name("nat_port").number(self.nat_port);
             json.name("fwmark").number(self.fwmark);
@@ -153,6 +159,15 @@ impl Status {
             json.name("peers").array(|json| {
                 for peer in &self.peers {
                     json.object(|json| peer.members(json, self.now));
+                }
+            });
+            json.name("refused").array(|json| {
+                for peer in &self.refused {
+                    json.object(|json| {
+                        json.name("name").string(&peer.label);
+                        json.name("errors").strings(&peer.reasons());
+                        json.name("allowed_ips").strings(&peer.prefixes);
+                    });
                 }
             });
         });
@@ -225,7 +240,8 @@ impl Connection {
             write!(f, "; new keys in {}", Span(rekey.saturating_since(now)))?;
         }
         if let Some(next) = self.next_call {
-            write!(f, "; called again in {}", Span(next.saturating_since(now)))?;
+            let what = if self.state == State::Up { "asked for" } else { "called" };
+            write!(f, "; {what} again in {}", Span(next.saturating_since(now)))?;
         }
         writeln!(f)?;
         if let Some((cipher, group)) = self.suite {
@@ -275,14 +291,26 @@ impl Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "interface: {}", Printable(&self.interface))?;
         writeln!(f, "  up: {}", Span(self.now.saturating_since(self.since)))?;
-        let killswitch = if self.killswitch { ", killswitch on" } else { "" };
-        writeln!(f, "  steering: {}{killswitch}", self.steering)?;
+        write!(f, "  steering: {}", self.steering)?;
+        match &self.gap {
+            Some(gap) => writeln!(f, ", killswitch not in place: {}", Printable(gap))?,
+            None if self.killswitch => writeln!(f, ", killswitch on")?,
+            None => writeln!(f)?,
+        }
         writeln!(f, "  mtu: {}", self.mtu)?;
         writeln!(f, "  udp port: {}", self.nat_port)?;
         writeln!(f, "  fwmark: {:#x}", self.fwmark)?;
         list(f, "addresses", &self.addresses)?;
         drops(f, &self.drops)?;
-        self.peers.iter().try_for_each(|peer| peer.write(f, self.now))
+        self.peers.iter().try_for_each(|peer| peer.write(f, self.now))?;
+        for peer in &self.refused {
+            writeln!(f, "\npeer: {}", Printable(&peer.label))?;
+            for error in peer.reasons() {
+                writeln!(f, "  state: refused: {}", Printable(&error.to_string()))?;
+            }
+            list(f, "closed", &peer.prefixes)?;
+        }
+        Ok(())
     }
 }
 
@@ -471,12 +499,14 @@ mod tests {
             since: seconds(39),
             steering: "policy",
             killswitch: true,
+            gap: None,
             mtu: 1438,
             nat_port: 4500,
             fwmark: 0x5356,
             addresses: vec![cidr(2, 24)],
             drops: vec![("no_policy", 3), ("unknown_spi", 1), ("replayed", 0)],
             peers: vec![office, silent],
+            refused: Vec::new(),
         }
     }
 
@@ -562,7 +592,7 @@ peer: si?lent?
     #[test]
     fn json() {
         let json = status().to_json();
-        let wanted = r#"{"interface":"vpn0","uptime":61,"steering":"policy","killswitch":true,"mtu":1438,"nat_port":4500,"fwmark":21334,"addresses":["10.77.0.2/24"],"drops":{"no_policy":3,"unknown_spi":1},"peers":[{"name":"office","endpoint_host":"vpn.example.net","endpoint":"192.0.2.1:4500","encapsulation":"udp","cipher":"chacha20poly1305","esn":true,"spi_in":4097,"spi_out":8193,"allowed_ips":["10.77.0.0/24","10.77.0.128/25"],"offset":"0.0.100.0","offset6":null,"mtu":1438,"persistent_keepalive":25,"received":{"packets":7,"bytes":1258292,"seconds_ago":12},"sent":{"packets":7,"bytes":900,"seconds_ago":1}},{"name":"si\u001blent\"","#;
+        let wanted = r#"{"interface":"vpn0","uptime":61,"steering":"policy","killswitch":true,"killswitch_gap":null,"mtu":1438,"nat_port":4500,"fwmark":21334,"addresses":["10.77.0.2/24"],"drops":{"no_policy":3,"unknown_spi":1},"peers":[{"name":"office","endpoint_host":"vpn.example.net","endpoint":"192.0.2.1:4500","encapsulation":"udp","cipher":"chacha20poly1305","esn":true,"spi_in":4097,"spi_out":8193,"allowed_ips":["10.77.0.0/24","10.77.0.128/25"],"offset":"0.0.100.0","offset6":null,"mtu":1438,"persistent_keepalive":25,"received":{"packets":7,"bytes":1258292,"seconds_ago":12},"sent":{"packets":7,"bytes":900,"seconds_ago":1}},{"name":"si\u001blent\"","#;
         assert!(json.starts_with(wanted), "{json}");
         assert_eq!(join_json(&["{}\n".into(), "{\"a\":1}".into()]), "[{},{\"a\":1}]\n");
         assert_eq!(join_json(&[]), "[]\n");

@@ -64,9 +64,9 @@ fn check_prints_every_error_and_fails() {
         (
             3,
             String::new(),
-            "bad.conf:6: allowed_ips '10.1.2.3/16' has bits set in its host part; the prefix is \
+            "bad.conf:6: peer @simplevpn_vpn0[0]: allowed_ips '10.1.2.3/16' has bits set in its host part; the prefix is \
              '10.1.0.0/16'\n\
-             bad.conf:9: spi_out '1' is reserved; write a number from 0x100 to 0xffffffff\n"
+             bad.conf:9: peer @simplevpn_vpn0[0]: spi_out '1' is reserved; write a number from 0x100 to 0xffffffff\n"
                 .to_owned()
         )
     );
@@ -94,14 +94,18 @@ fn check_of_one_interface_leaves_the_others_alone() {
     let lines: Vec<&str> = stderr.lines().collect();
     assert_eq!(lines.len(), 2, "{stderr}");
     assert!(
-        lines[0].starts_with("two.conf:18: allowed_ips '10.1.2.3/16' has bits set"),
+        lines[0].starts_with(
+            "two.conf:18: peer @simplevpn_vpn1[0]: allowed_ips '10.1.2.3/16' has bits set"
+        ),
         "{stderr}"
     );
     assert!(
-        lines[1].starts_with("two.conf:22: key_in is the key of key_in on line 10;"),
+        lines[1].starts_with(
+            "two.conf:22: peer @simplevpn_vpn1[0]: key_in is the key of key_in on line 10;"
+        ),
         "{stderr}"
     );
-    assert_eq!(run(&["check", "two.conf"], "").0, 3);
+    assert_eq!(run(&["check", "two.conf"], "").0, 4, "the first one runs");
     assert_eq!(
         run(&["check", "two.conf", "vpn2"], ""),
         (
@@ -109,6 +113,26 @@ fn check_of_one_interface_leaves_the_others_alone() {
             String::new(),
             "two.conf: no interface 'vpn2' with option proto 'simplevpn' is in it\n".to_owned()
         )
+    );
+}
+
+/// A status of its own says that the other peers run.
+#[test]
+fn check_tells_errors_of_peers_from_those_that_stop_everything() {
+    let second = CONFIGURATION
+        .split_once("config simplevpn_vpn0\n")
+        .map(|(_, peer)| peer.replace("10.1.", "10.2.").replace("0x1001", "0x1003"))
+        .unwrap();
+    let second = second.replace("'0101", "'0301").replace("'0201", "'0401");
+    let second = format!("config simplevpn_vpn0\n\toption description 'Head office'\n{second}");
+    file("some.conf", &format!("{CONFIGURATION}\n{second}\toption esn 'maybe'\n"));
+    let (status, stdout, stderr) = run(&["check", "some.conf"], "");
+    assert_eq!((status, &*stdout), (4, ""));
+    assert_eq!(
+        stderr,
+        "some.conf:3: warning: unknown option 'colour'; ignored\n\
+         some.conf:21: peer 'Head office' (@simplevpn_vpn0[1]): esn 'maybe' is not a boolean; \
+         write '1' or '0'\n"
     );
 }
 
@@ -157,6 +181,14 @@ fn generated_keys_are_keys() {
         assert_eq!(run(&["pubkey"], &key).0, 0);
         assert_ne!(run(&[command], "").1, key);
     }
+}
+
+#[test]
+fn a_generated_text_is_a_preshared_key() {
+    let (status, text, stderr) = run(&["genpsk", "--text"], "");
+    assert_eq!((status, text.len(), &*stderr), (0, 42, ""), "{text}");
+    assert_ne!(run(&["genpsk", "--text"], "").1, text);
+    assert_eq!(simplevpn::keys::secret(text.trim(), false).unwrap().len(), 41);
 }
 
 #[test]

@@ -65,7 +65,7 @@ pub(super) fn prefixes(peer: usize) -> [IpCidr; 2] {
 }
 
 /// Our own selectors towards a peer.
-pub(super) fn local(peer: usize) -> Selectors {
+pub(super) fn local(peer: usize) -> Selectors<'static> {
     let prefixes = ["192.168.1.0/24", "fd01::/64"].map(|prefix| prefix.parse().unwrap());
     if peer == 1 { Selectors::new(&prefixes).unwrap() } else { Selectors::ANY }
 }

@@ -47,13 +47,13 @@ impl Database {
     }
 
     fn add_peers(&mut self, local: &IpCidr, remotes: &[Option<IpCidr>]) {
-        let local = Selectors::new(&[*local]).unwrap();
+        let local = || Selectors::new(&[*local]).unwrap();
         for (id, remote) in (0..).map(PeerId).zip(remotes) {
             let Some(remote) = remote else { continue };
             let Tunnel { sealer, opener, .. } = &mut self.tunnel;
             let offset = Offset::default();
-            sealer.insert_peer(id, OutboundPeer::new(offset, local.clone())).unwrap();
-            opener.insert_peer(id, InboundPeer::new(offset, local.clone())).unwrap();
+            sealer.insert_peer(id, OutboundPeer::new(offset, local())).unwrap();
+            opener.insert_peer(id, InboundPeer::new(offset, local())).unwrap();
             sealer.insert_policy(remote, id).unwrap();
             opener.insert_policy(remote, id).unwrap();
         }
@@ -116,7 +116,7 @@ impl SaDatabase for Database {
         };
         let replaced = self.tunnel.sealer.install(sa.peer, outbound, 0);
         // Afterwards the path is what `set_path` says, or where packets come from.
-        if replaced.is_none() {
+        if sa.first || replaced.is_none() {
             self.tunnel.sealer.set_path(sa.peer, Some(sa.path));
         }
         Ok(())

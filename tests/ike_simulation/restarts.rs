@@ -1,6 +1,7 @@
 //! Nodes that forget everything.
 
-use simplevpn_tests::ike::Net;
+use simplevpn_core::ike::Encap;
+use simplevpn_tests::ike::{Nat, Net};
 
 /// A node restarts after so many messages, counted in a run in which keys are replaced.
 fn restarts(who: usize, connects_again: [bool; 2]) {
@@ -48,4 +49,38 @@ fn the_end_that_answers_restarts_at_any_step() {
 fn an_end_restarts_at_any_step_while_both_connect() {
     restarts(0, [true, true]);
     restarts(1, [true, true]);
+}
+
+/// The end that connects loses its power, and comes back where nobody expects it: it has another
+/// address, or its NAT has given it another port. All packets of the other end go there.
+#[test]
+fn the_end_that_connects_comes_back_elsewhere() {
+    let nat = |offset| Some(Nat { address: "203.0.113.9".parse().unwrap(), offset });
+    let places = [("192.0.2.77", None), ("192.0.2.1", nat(1000)), ("192.0.2.1", nat(2000))];
+    for encap in [Encap::Auto, Encap::Esp] {
+        for (address, nat) in places.into_iter().filter(|(_, nat)| {
+            // No NAT lets raw ESP through.
+            nat.is_none() || encap == Encap::Auto
+        }) {
+            for behind_nat_before in [false, true] {
+                let mut net = Net::pair(5);
+                net.peer_mut(0, 1).encap = encap;
+                net.peer_mut(1, 0).encap = encap;
+                if behind_nat_before && encap == Encap::Auto {
+                    net.nodes[0].nat =
+                        Some(Nat { address: "203.0.113.8".parse().unwrap(), offset: 7 });
+                }
+                net.pass(2000);
+                net.check_settled();
+                net.nodes[0].address = address.parse().unwrap();
+                net.nodes[0].nat = nat;
+                net.restart(0);
+                net.pass(10_000);
+                net.check_settled();
+                net.rekey_child(1, 0);
+                net.pass(10_000);
+                net.check_settled();
+            }
+        }
+    }
 }

@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, setsockopt, sockopt};
 use nix::sys::socket::{SockProtocol, socket};
@@ -227,10 +227,17 @@ fn packet_socket(interface: &str) -> OwnedFd {
 fn record(socket: &OwnedFd, stop: &AtomicBool) -> Vec<Frame> {
     let mut frames = Vec::new();
     let mut buffer = vec![0; 1 << 17];
+    let mut stopped = None;
     loop {
         match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
             Ok(length) => {
                 frames.push(Frame::parse(buffer.get(..length).unwrap_or_default().to_vec()));
+                // A wire that is never quiet has no last frame.
+                let stop = stop.load(Ordering::Relaxed);
+                let since = stop.then(|| *stopped.get_or_insert_with(Instant::now));
+                if since.is_some_and(|since| since.elapsed() > Duration::from_millis(200)) {
+                    return frames;
+                }
             }
             // An empty queue, or the interface went down: both may be part of the story.
             Err(_) if stop.load(Ordering::Relaxed) => return frames,

@@ -86,6 +86,18 @@ impl Vpn {
         self
     }
 
+    /// Its first peer is called somewhere else.
+    ///
+    /// # Panics
+    /// When it has none.
+    pub fn called_at(mut self, endpoint: &str) -> Vpn {
+        match self.peers.first_mut() {
+            Some(peer) => *peer = peer.clone().at(endpoint),
+            None => panic!("{} has no peer", self.name),
+        }
+        self
+    }
+
     /// So many more peers, at most 39,000, with an IPv4 and an IPv6 prefix each; none is there.
     pub fn strangers(mut self, count: u32) -> Vpn {
         for number in 0..count {
@@ -116,6 +128,12 @@ impl Peer {
             .option("spi_out", &format!("{:#x}", keys.spi_out))
             .option("key_in", &keys.key_in)
             .option("key_out", &keys.key_out)
+    }
+
+    /// The same section under another name; `""` makes it anonymous.
+    pub fn named(mut self, name: &str) -> Peer {
+        name.clone_into(&mut self.name);
+        self
     }
 
     /// A peer section whose keys IKE negotiates.
@@ -156,7 +174,10 @@ impl fmt::Display for Vpn {
             writeln!(f, "{line}")?;
         }
         for peer in &self.peers {
-            writeln!(f, "\nconfig simplevpn_{} '{}'", self.name, peer.name)?;
+            match &*peer.name {
+                "" => writeln!(f, "\nconfig simplevpn_{}", self.name)?,
+                name => writeln!(f, "\nconfig simplevpn_{} '{name}'", self.name)?,
+            }
             for line in &peer.lines {
                 writeln!(f, "{line}")?;
             }

@@ -16,13 +16,15 @@ pub struct NameServer {
 }
 
 impl Host {
-    /// Answers A and AAAA questions for `name` with `address` on port 53 of this machine's
-    /// `listen` address, and everything else with "no such name".
+    /// Answers A and AAAA questions for `name` with the first address of that family among
+    /// `addresses`, which are separated by spaces, on port 53 of this machine's `listen` address, and
+    /// everything else with "no such name".
     ///
     /// # Panics
     /// When the port is taken.
-    pub fn serves_name(&self, listen: &str, name: &str, address: &str) -> NameServer {
-        let (name, address) = (name.to_ascii_lowercase(), super::ip(address));
+    pub fn serves_name(&self, listen: &str, name: &str, addresses: &str) -> NameServer {
+        let name = name.to_ascii_lowercase();
+        let addresses: Vec<IpAddr> = addresses.split_whitespace().map(super::ip).collect();
         let socket = match self.within(|| UdpSocket::bind((super::ip(listen), 53))) {
             Ok(socket) => socket,
             Err(error) => panic!("no name server on {listen}: {error}"),
@@ -37,7 +39,7 @@ impl Host {
                 let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
                 count.fetch_add(1, Ordering::Relaxed);
                 let query = buffer.get(..length).unwrap_or_default();
-                if let Some(response) = answer(query, &name, address) {
+                if let Some(response) = answer(query, &name, &addresses) {
                     let _ = socket.send_to(&response, from);
                 }
             }
@@ -63,15 +65,15 @@ impl Drop for NameServer {
 }
 
 /// RFC 1035 §4.1: header, the question repeated, and at most one record.
-fn answer(query: &[u8], name: &str, address: IpAddr) -> Option<Vec<u8>> {
+fn answer(query: &[u8], name: &str, addresses: &[IpAddr]) -> Option<Vec<u8>> {
     let (asked, end) = question_name(query)?;
     let kind = u16::from_be_bytes(*query.get(end..)?.first_chunk()?);
     let known = asked.eq_ignore_ascii_case(name);
-    let data = match (kind, address) {
-        (1, IpAddr::V4(address)) if known => Some(address.octets().to_vec()),
-        (28, IpAddr::V6(address)) if known => Some(address.octets().to_vec()),
+    let data = addresses.iter().filter(|_| known).find_map(|address| match (kind, address) {
+        (1, IpAddr::V4(address)) => Some(address.octets().to_vec()),
+        (28, IpAddr::V6(address)) => Some(address.octets().to_vec()),
         _ => None,
-    };
+    });
     let mut response = query.get(..2)?.to_vec();
     let flags: u16 = if known { 0x8580 } else { 0x8583 };
     response.extend(flags.to_be_bytes());

@@ -9,6 +9,7 @@
 //! - [`traffic`] moves and verifies data: TCP, UDP, ping
 //! - [`load`] is as much of it as goes
 //! - [`stream`] counts every datagram of a steady stream
+//! - [`Bound`] are the ways in which programs insist on a device
 //! - [`capture`] is the eavesdropper on a wire
 //! - [`daemon`] writes configurations and runs `simplevpn`
 //! - [`processor`] makes a machine a router whose `simplevpn` is emulated
@@ -23,6 +24,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+mod bound;
 pub mod capture;
 pub mod daemon;
 pub mod dns;
@@ -37,6 +39,7 @@ pub mod sites;
 pub mod stream;
 pub mod traffic;
 
+pub use bound::Bound;
 pub use host::Host;
 
 /// How a machine judges the source of what arrives (`rp_filter`).

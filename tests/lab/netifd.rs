@@ -1,5 +1,5 @@
-//! What a daemon meets of OpenWrt's netifd: a program called `ubus`, and someone who gives the TUN
-//! device its addresses and routes.
+//! What a daemon meets of OpenWrt's netifd: a program called `ubus`, someone who gives the TUN
+//! device its addresses and routes, and someone who takes every rule away when it starts.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -48,6 +48,16 @@ impl Netifd {
         let up = process::eventually(Duration::from_secs(10), || self.messages().len() > before);
         assert!(up, "netifd heard nothing:\n{}", daemon.log());
         daemon
+    }
+
+    /// netifd starts anew: it deletes every rule of this machine, whoever made it, and makes those
+    /// that a kernel begins with (`system_flush_iprules`).
+    pub fn begins(&self) {
+        for family in ["-4", "-6"] {
+            self.host.run(&format!("ip {family} rule flush"));
+            self.host.run(&format!("ip {family} rule add pref 32766 lookup main"));
+        }
+        self.host.run("ip -4 rule add pref 32767 lookup default");
     }
 
     /// What netifd was told, in order: object, method and message.

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use simplevpn_tests::lab::daemon::{Keys, Peer, Vpn};
+use simplevpn_tests::lab::daemon::{KeyPair, Keys, Peer, Vpn};
+use simplevpn_tests::lab::process::eventually;
 use simplevpn_tests::lab::{Host, Lab, ip};
 
 use crate::topology::assert_secret;
@@ -125,4 +126,33 @@ fn after_kill_9_nothing_leaks_and_a_named_endpoint_recovers() {
     assert!(net.client.reaches_within("192.0.2.80", Duration::from_secs(8)), "recovers");
     net.client.assert_uses(&net.web, "fd80::80");
     assert!(names.asked() > asked, "the name was asked for again");
+}
+
+/// A router with a full tunnel and no address of its own in it: its resolver, whose queries its LAN
+/// waits for, asks through the tunnel, from the router's address in the LAN.
+#[test]
+fn the_routers_own_questions_go_through_the_tunnel() {
+    let lab = Lab::new();
+    let net = Internet::new(&lab);
+    // What a kernel left to itself would take.
+    net.a.run("ip addr add 172.16.0.1/32 dev lo");
+    net.a.resolv_conf("nameserver 192.0.2.53\n");
+    let names = net.dns.serves_name("192.0.2.53", "www.example.net", "192.0.2.80");
+    let (at_a, at_b) = (KeyPair::new(&net.a), KeyPair::new(&net.b));
+    let to_b = Peer::ike("b").option("public_key", &at_b.public).at("203.0.113.2");
+    let of_a = Vpn::new().option("private_key", &at_a.private).peer(to_b.allowed("0.0.0.0/0 ::/0"));
+    let to_a = Peer::ike("a").option("public_key", &at_a.public).allowed("10.1.0.0/24 fd01::/64");
+    let of_b = Vpn::new().option("private_key", &at_b.private).peer(to_a);
+    let (_b, running) = (net.b.starts(&of_b), net.a.starts(&of_a));
+    assert!(net.client.reaches_within("192.0.2.80", Duration::from_secs(8)), "{}", running.show());
+
+    let wire = net.isp.capture("a");
+    let found = || net.a.attempt("getent -s dns ahosts www.example.net").stdout;
+    let resolved = eventually(Duration::from_secs(8), || found().starts_with("192.0.2.80"));
+    assert!(resolved && names.asked() > 0, "{}\n{}", running.json(), net.a.routing());
+    for address in ["192.0.2.80", "fd80::80"] {
+        net.a.assert_uses(&net.web, address);
+    }
+    assert_secret(&wire.finish());
+    net.assert_at_home();
 }

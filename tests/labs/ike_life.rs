@@ -26,6 +26,34 @@ fn strongswan_closes_and_is_called_again() {
     assert_ne!(ends.swan.sa().value("initiator-spi"), before.value("initiator-spi"));
 }
 
+///  a, which always wants SAs and has nothing to say == b, which deletes them and keeps the IKE SA
+#[test]
+fn strongswan_deletes_the_child_and_is_asked_for_another() {
+    let (_lab, sites) = sites();
+    let ends = Story::psk(Caller::Us).connects(&sites);
+    let before = ends.swan.sa();
+    // Nothing of the traffic that has connected them is left.
+    std::thread::sleep(Duration::from_secs(2));
+    for _ in 0..2 {
+        ends.swan.terminates_child().unwrap();
+        let up = || matches!(&ends.swan.sas()[..], [sa] if sa.is_up());
+        assert!(eventually(PROMPT, up), "{}\n{}", ends.us.show(), ends.us.log());
+        ends.we_log("down: they deleted the SAs for packets");
+    }
+    assert_eq!(ends.swan.sa().value("initiator-spi"), before.value("initiator-spi"));
+    assert!(sites.client.pings("10.2.0.2"));
+}
+
+///  a, which only answers == b, which deletes the SAs and keeps the IKE SA
+#[test]
+fn strongswan_deletes_the_child_and_we_say_so() {
+    let (_lab, sites) = sites();
+    let ends = Story::psk(Caller::Them).connects(&sites);
+    ends.swan.terminates_child().unwrap();
+    ends.we_say("without SAs: they deleted the SAs for packets");
+    assert!(!ends.us.show().contains("they closed the connection"), "{}", ends.us.show());
+}
+
 ///  a, which only answers == b, which closes
 #[test]
 fn strongswan_closes_and_we_say_so() {

@@ -208,9 +208,15 @@ fn a_virtual_address() {
     let to_b = Peer::ike("b").option("public_key", &at_b.public).at("192.0.2.2").allowed(SITE_B);
     let to_a = Peer::ike("a").option("public_key", &at_a.public);
     let of_a = Vpn::new().option("private_key", &at_a.private).address("auto").peer(to_b);
-    let of_b =
-        Vpn::new().option("private_key", &at_b.private).list("pool", "10.77.0.0/24 fd77::/64");
+    let of_b = Vpn::new()
+        .option("private_key", &at_b.private)
+        .list("pool", "10.77.0.0/24 fd77::/64")
+        .list("dns", "10.2.0.2 fd02::2");
     let (a, _b) = connected(&sites, &(of_a, of_b.peer(to_a)));
+    for server in ["10.2.0.2", "fd02::2"] {
+        let told = format!("offers the name server {server}");
+        assert_eq!(a.log().matches(&told).count(), 1, "{}", a.log());
+    }
     for address in ["10.2.0.2", "fd02::2"] {
         sites.a.assert_uses(&sites.server, address);
         sites.client.assert_uses(&sites.server, address);

@@ -76,7 +76,7 @@ fn a_virtual_address_from_us() {
     let mut story = Story::psk(Caller::Them)
         .theirs(|c| c.option("vips", "0.0.0.0").protects("dynamic", "10.1.0.0/24"));
     story.peer = simplevpn_tests::lab::daemon::Peer::ike("b");
-    story.vpn = story.vpn.list("pool", "10.77.0.0/24");
+    story.vpn = story.vpn.list("pool", "10.77.0.0/24").list("dns", "10.1.0.2 10.1.0.3");
     let story = story
         .ours("preshared_key", crate::ike::PSK)
         .ours("local_id", "a.test")
@@ -84,6 +84,8 @@ fn a_virtual_address_from_us() {
         .ours("local_ips", "10.1.0.0/24");
     let (ends, outcome) = story.begins(&sites.a, &sites.b);
     outcome.unwrap();
+    let log = ends.swan.log();
+    assert!(log.contains("IDr AUTH CPRP(ADDR DNS DNS)"), "{log}");
     let vips = ends.swan.sa().value("local-vips");
     assert!(vips.starts_with("[10.77.0."), "{vips}");
     assert!(sites.b.reaches_within("10.1.0.2", PROMPT));

@@ -4,7 +4,7 @@
 use simplevpn_tests::lab::daemon::{KeyPair, Peer, Vpn};
 use simplevpn_tests::lab::processor::Processor;
 
-use crate::ike::{Caller, PROMPT, SITE_A, SITE_B, Story, sites};
+use crate::ike::{Caller, PROMPT, SITE_A, SITE_B, Story, says, sites};
 use crate::topology::assert_secret;
 
 ///  client -- big-endian router == b -- server, either of which calls
@@ -26,7 +26,33 @@ fn big_endian_mips_and_one_of_ours() {
             sites.client.assert_uses(&sites.server, address);
         }
         assert_secret(&wire.finish());
+        // The router has no instructions for AES, whatever this machine has: that decides, for IKE
+        // and ESP, and when keys are replaced by either.
+        let ciphers = ["ike: chacha20poly1305, ", "cipher: chacha20poly1305"];
+        for rekeying in [None, Some(&a), Some(&b)] {
+            if let Some(end) = rekeying {
+                end.rekeys();
+                std::thread::sleep(std::time::Duration::from_secs(2));
+            }
+            for (end, words) in [&a, &b].into_iter().zip([ciphers; 2]) {
+                words.into_iter().for_each(|words| says(end, words));
+            }
+        }
     }
+}
+
+///  client -- big-endian router == strongSwan b, which takes what the router prefers of all it has
+#[test]
+fn big_endian_mips_calls_and_strongswan_takes_its_first_proposal() {
+    let (_lab, sites) = sites();
+    sites.a.is_a(Processor::Mips24Kc);
+    let all = "aes256gcm16-aes128gcm16-chacha20poly1305";
+    let story = Story::psk(Caller::Us);
+    let story = story.proposals(&format!("{all}-prfsha256-x25519"), all);
+    let ends = story.connects(&sites);
+    let sa = ends.swan.sa();
+    let ciphers = [sa.value("encr-alg"), sa.child("encr-alg")];
+    assert_eq!(ciphers, ["CHACHA20_POLY1305"; 2]);
 }
 
 ///  client -- big-endian router == strongSwan b -- server, with either cipher and group

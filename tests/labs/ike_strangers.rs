@@ -1,4 +1,5 @@
-//! Strangers on the link, who send first messages of IKE under any name.
+//! Strangers on the link, who send first messages of IKE under any name; and what is told of those
+//! who cannot get in.
 //!
 //! ```text
 //!   stranger 192.0.2.3 ---+
@@ -12,10 +13,11 @@ use std::time::Duration;
 
 use simplevpn_tests::lab::capture::Kind;
 use simplevpn_tests::lab::daemon::Daemon;
+use simplevpn_tests::lab::process::eventually;
 use simplevpn_tests::lab::raw::udp_packet;
 use simplevpn_tests::lab::{Host, Lab, ip};
 
-use crate::ike::{PROMPT, two_of_ours};
+use crate::ike::{Caller, PROMPT, Story, sites, two_of_ours};
 use crate::topology::Sites;
 
 /// How long a flood lasts.
@@ -112,4 +114,58 @@ fn answers_that_nobody_takes_hold_up_no_packets() {
     lab.streams_during_flood(4500, false);
     lab.streams_during_flood(500, false);
     lab.streams_during_flood(4500, true);
+}
+
+///  strongSwan b, which offers what gateways offer unless told otherwise -- a, which says what is missing
+#[test]
+fn an_offer_with_nothing_of_ours_is_told_with_what_ours_is() {
+    let (_lab, sites) = sites();
+    let story = Story::psk(Caller::Them);
+    let story = story.proposals("aes256-sha256-modp2048,3des-sha1-modp1024", "aes256gcm16");
+    let (ends, outcome) = story.begins(&sites.a, &sites.b);
+    assert!(outcome.is_err());
+    ends.we_log(
+        "(theirs: aes-cbc-256, prfsha256, modp2048, 3des, prfsha1, modp1024; ours: aes256gcm16, \
+         aes128gcm16, chacha20poly1305, prfsha256, x25519, p256)",
+    );
+    assert!(ends.us.counter("ike_no_proposal") > 0, "{}", ends.us.json());
+    drop(ends);
+
+    let story = Story::psk(Caller::Them);
+    let story = story.proposals("aes256gcm16-prfsha256-x25519", "aes256-sha256,aes128-sha1");
+    let (ends, outcome) = story.begins(&sites.a, &sites.b);
+    assert!(outcome.is_err());
+    ends.we_log("for ESP (theirs: aes-cbc-256, aes-cbc-128; ours: aes256gcm16, ");
+    ends.we_say("without SAs: proposal refused: they offer no algorithms of ours for ESP");
+}
+
+///  stranger, which speaks version 1 of IKE, or nothing that makes sense -- b
+#[test]
+fn who_speaks_another_protocol_is_counted_and_told_once() {
+    let lab = Flooded::new();
+    let b = &lab.daemons[0];
+    let send = |message: &[u8]| {
+        let [from, to] = ["192.0.2.3:500", "192.0.2.2:500"].map(|it| it.parse().unwrap());
+        lab.stranger.send_packet(&udp_packet(from, to, message)).unwrap();
+    };
+    // Main mode: cookies, next payload SA, version 1.0, exchange 2; the rest does not matter.
+    let mut main_mode = [7; 60];
+    main_mode[8..20].copy_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 1, 0x10, 2, 0]);
+    let truncated = &lab.request[..lab.request.len() - 20];
+    let mut unknown = lab.request.clone();
+    // Of an IKE SA that nobody has.
+    unknown[8..16].fill(9);
+    unknown[18] = 36;
+    for _ in 0..5 {
+        send(&main_mode);
+        send(truncated);
+        send(&unknown);
+    }
+    for name in ["ike_v1", "ike_malformed", "ike_no_sa"] {
+        let counted = || b.counter(name) == 5;
+        let words = format!("5 {name}");
+        assert!(eventually(PROMPT, counted) && b.show().contains(&words), "{name}: {}", b.show());
+    }
+    let told = b.log().matches("192.0.2.3 tried to connect: they speak IKEv1").count();
+    assert_eq!(told, 1, "{}", b.log());
 }

@@ -250,3 +250,18 @@ fn no_common_selector_is_called_that() {
         ends.we_say("selectors refused");
     }
 }
+
+///  a == b, which takes the characters of a text for the key, as phones and clouds do
+#[test]
+fn a_preshared_key_that_is_a_text() {
+    let (_lab, sites) = sites();
+    let made = sites.a.simplevpn_says("genpsk --text").stdout.trim().to_owned();
+    // What `genpsk` prints, its characters taken for the key.
+    for (caller, secret) in [(Caller::Us, &*made), (Caller::Them, &*made), (Caller::Us, PSK)] {
+        let text = format!("\"{secret}\"");
+        let story = Story::psk(caller)
+            .ours("preshared_key", &format!("text:{secret}"))
+            .theirs(|c| c.psk("b.test", "a.test", &text));
+        let _ends = story.connects(&sites);
+    }
+}

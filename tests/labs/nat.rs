@@ -95,3 +95,26 @@ fn a_firewall_that_accepts_esp_is_enough() {
     sites.client.assert_uses(&sites.server, "10.2.0.2");
     sites.server.assert_uses(&sites.client, "10.1.0.2");
 }
+
+///  client -- a 192.0.2.1 ==ESP in UDP, each packet from another port== 192.0.2.2 b -- server
+#[test]
+fn a_peer_that_moves_with_every_packet_does_not_flood_the_log() {
+    let lab = Lab::new();
+    let Sites { client, a, b, .. } = Sites::new(&lab);
+    let (at_a, at_b) = Keys::pair();
+    let to_b = Peer::new("b", &at_a).at("192.0.2.2").allowed(SITE_B).option("encap", "udp");
+    let _a = a.starts(&Vpn::new().peer(to_b));
+    let at_b = b.starts(&Vpn::new().peer(Peer::new("a", &at_b).allowed(SITE_A)));
+    a.feed(
+        "nft -f -",
+        "table ip moves { \
+         chain post { type filter hook postrouting priority 300; udp dport 4500 \
+         udp sport set numgen inc mod 2 map { 0 : 40001, 1 : 40002 }; }; \
+         chain pre { type filter hook prerouting priority -400; \
+         udp dport { 40001, 40002 } udp dport set 4500; }; }\n",
+    );
+    let answers = client.ping_with(ip("10.2.0.2"), "-i 0.002", 1000);
+    assert!(answers.right > 990, "{}: every packet is followed: {}", answers.right, at_b.show());
+    let lines = at_b.log().matches("heard from").count();
+    assert_eq!(lines, 1, "{}", at_b.log());
+}

@@ -1,7 +1,13 @@
 //! Scenario 2: the peers are on the same subnet, and are addressed as if there were no tunnel.
 
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use simplevpn_tests::lab::capture::Kind;
 use simplevpn_tests::lab::daemon::{Daemon, Keys, Peer, Vpn};
-use simplevpn_tests::lab::{Host, Lab, ReversePath};
+use simplevpn_tests::lab::raw::ip_packet;
+use simplevpn_tests::lab::traffic::MARKER;
+use simplevpn_tests::lab::{Bound, Host, Lab, ReversePath, ip};
 
 use crate::topology::assert_secret;
 
@@ -183,4 +189,74 @@ fn lan_clients_of_a_router_reach_a_server_on_its_wan() {
         assert_secret(&wire.finish());
         assert!(client.pings("192.168.5.1"));
     }
+}
+
+///  a 10.0.0.161 ==ESP== 10.0.0.160 b, steered by offset, and a client behind a
+#[test]
+fn under_offset_nothing_reaches_the_real_address_in_the_clear() {
+    let lab = Lab::new();
+    let [client, a, b] = lab.hosts(["client", "a", "b"]);
+    lab.link(client.port("eth0", "192.168.5.2/24"), a.port("lan", "192.168.5.1/24"));
+    let switch = lab.switch([a.port("eth0", "10.0.0.161/24"), b.port("eth0", "10.0.0.160/24")]);
+    client.default_via("192.168.5.1");
+    a.forwards().masquerades("eth0");
+    let (at_a, at_b) = Keys::pair();
+    let peer = |keys: &Keys, address: &str| {
+        let peer = Peer::new("n", keys).at(address).option("offset", "0.0.1.0");
+        peer.allowed(&format!("{address}/32"))
+    };
+    let of_a = Vpn::new().steering("offset").peer(peer(&at_a, "10.0.0.160"));
+    let to_a = peer(&at_b, "10.0.0.161").allowed("192.168.5.0/24");
+    let of_b = Vpn::new().steering("offset").peer(to_a);
+    // Flows that connection tracking knows since before.
+    let talk = |host: &Host| {
+        let socket = host.within(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+        socket.send_to(MARKER, "10.0.0.160:9").unwrap();
+        socket
+    };
+    let old = [talk(&a), talk(&client)];
+    let _b = b.starts(&of_b);
+    let daemon = a.starts(&of_a);
+    let in_clear = |story: &dyn Fn()| {
+        let wire = switch.capture("a");
+        story();
+        wire.finish().count(|f| {
+            let plain = matches!(f.kind, Kind::Udp(..) | Kind::Tcp(..) | Kind::Icmp);
+            plain && f.concerns(ip("10.0.0.160"))
+        })
+    };
+    let talks = || {
+        for _ in 0..20 {
+            for socket in &old {
+                let _ = socket.send_to(MARKER, "10.0.0.160:9");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // An acknowledgement in no connection, which connection tracking calls invalid.
+        let segment = [0, 80, 0, 80, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 4, 0, 0, 0, 0, 0];
+        let from = (ip("10.0.0.161"), ip("10.0.0.160"));
+        let _ = a.send_packet(&ip_packet(from.0, from.1, 6, &segment));
+    };
+    a.assert_uses(&b, "10.0.0.160");
+    client.assert_uses(&b, "10.0.0.160");
+    assert_eq!(in_clear(&talks), 0, "tunnel up");
+    let insists = || {
+        for how in Bound::ALL {
+            a.sends_bound(how, "eth0", "10.0.0.160:9".parse().unwrap(), MARKER, 3);
+        }
+    };
+    assert_eq!(in_clear(&insists), 0, "tunnel up");
+    daemon.dies();
+    a.run("nft delete table inet simplevpn_vpn0");
+    let anew = || {
+        talks();
+        insists();
+        let _ = talk_if_allowed(&a);
+        assert!(!client.pings("10.0.0.160"));
+    };
+    assert_eq!(in_clear(&anew), 0, "daemon killed, its redirection deleted");
+}
+
+fn talk_if_allowed(host: &Host) -> std::io::Result<usize> {
+    host.within(|| UdpSocket::bind("0.0.0.0:0")?.send_to(MARKER, "10.0.0.160:9"))
 }

@@ -47,15 +47,17 @@ fn what_the_guard_says_is_in_the_log() {
     let router = Router::new("guard-log", &vpn("vpn0", "", ""));
     let file = router.path("var/run/simplevpn/network");
     router.guard_says(&format!(
-        "vpn0: closed\nerror: {}:7: no such option\nerror: vpn1: no memory\n",
+        "vpn0: closed\nwarning: vpn2: has errors\nerror: {}:7: no such option\n\
+         error: vpn1: no memory\n",
         file.display()
     ));
     assert_eq!(
         calls_of("logger", &router.init("boot")),
         [
             "-t simplevpn -p daemon.info guard: vpn0: closed",
-            "-t simplevpn -p daemon.err uci export network:7: no such option",
+            "-t simplevpn -p daemon.warn guard: vpn2: has errors",
             "-t simplevpn -p daemon.err guard: vpn1: no memory",
-        ]
+        ],
+        "what is wrong with the configuration is logged once, by the handler or the daemon"
     );
 }

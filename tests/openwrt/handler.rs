@@ -84,7 +84,8 @@ fn a_wrong_configuration_is_refused_with_the_reason() {
         1 + export.lines().position(|line| line.contains(option)).unwrap()
     };
     let reason = format!(
-        "uci export network:{}: unknown option 'allowd_ips'; did you mean allowed_ips?",
+        "uci export network:{}: peer 'vpn0_peer': unknown option 'allowd_ips'; did you mean \
+         allowed_ips?",
         line("allowd_ips")
     );
     assert_eq!(
@@ -108,6 +109,19 @@ fn a_wrong_configuration_is_refused_with_the_reason() {
     router.configure_vpn(&vpn("vpn0", "", ""));
     assert_eq!(said(&router.setup("vpn0")), [run_command(&router, "")]);
     assert!(router.run_file("vpn0.refused").is_none());
+}
+
+#[test]
+fn a_wrong_peer_holds_nothing_back() {
+    let second = vpn("vpn1", "", "\toption esn 'maybe'");
+    let (_, second) = second.split_once("config simplevpn_").unwrap();
+    let second = second.replace("vpn1 'vpn1_peer'", "vpn0").replace("10.1.", "10.2.");
+    let router = Router::new("one-wrong", &(vpn("vpn0", "", "") + "config simplevpn_" + &second));
+    // The daemon says what is wrong, in the log and to netifd.
+    let calls = router.setup("vpn0");
+    assert_eq!(said(&calls), [run_command(&router, "")]);
+    assert_eq!(calls_of("logger", &calls), [""; 0]);
+    assert_eq!(said(&router.renew("vpn0")), [notify("{\"action\":2,\"signal\":1}", "vpn0")]);
 }
 
 #[test]

@@ -135,6 +135,14 @@ impl StrongSwan {
         self.negotiates("--terminate --ike lab")
     }
 
+    /// Deletes the child SA, and keeps the IKE SA.
+    ///
+    /// # Errors
+    /// With strongSwan's words, when it cannot.
+    pub fn terminates_child(&self) -> Result<(), String> {
+        self.negotiates("--terminate --child net")
+    }
+
     /// The IKE SAs there are, the newest last.
     ///
     /// # Panics

@@ -106,10 +106,10 @@ impl Net {
         };
         let ours = self.endpoints[at].setup;
         let local = [IpCidr::new(ours.v4.into(), 32), IpCidr::new(ours.v6.into(), 128)];
-        let local = Selectors::new(&local).unwrap();
+        let local = || Selectors::new(&local).unwrap();
         let tunnel = self.endpoints[at].tunnel();
-        tunnel.sealer.insert_peer(id, OutboundPeer::new(offset, local.clone())).unwrap();
-        tunnel.opener.insert_peer(id, InboundPeer::new(offset, local)).unwrap();
+        tunnel.sealer.insert_peer(id, OutboundPeer::new(offset, local())).unwrap();
+        tunnel.opener.insert_peer(id, InboundPeer::new(offset, local())).unwrap();
         for prefix in [
             IpCidr::new(offset.to_host(v4.into()).into(), 32),
             IpCidr::new(offset.to_host(v6.into()).into(), 128),

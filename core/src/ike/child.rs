@@ -124,6 +124,8 @@ pub(crate) struct Agreed<'k> {
     /// the peer's.
     pub(crate) remote: &'k Ranges,
     pub(crate) path: Path,
+    /// Whether it is the first child SA of its IKE SA.
+    pub(crate) first: bool,
 }
 
 impl<'k> Agreed<'k> {
@@ -137,12 +139,12 @@ impl<'k> Agreed<'k> {
     ) -> Agreed<'k> {
         let ChildKeys { initiator: i, responder: r } = keys;
         let (key_out, key_in) = if initiator { (i, r) } else { (r, i) };
-        Agreed { child, key_in, key_out, local, remote, path }
+        Agreed { child, key_in, key_out, local, remote, path, first: false }
     }
 
     fn sa(&self, peer: PeerId, spi: u32, key: &'k CipherKey) -> ChildSa<'k> {
-        let Agreed { child, local, remote, path, .. } = self;
-        ChildSa { peer, spi, key, esn: child.suite.esn, local, remote, path: *path }
+        let Agreed { child, local, remote, path, first, .. } = *self;
+        ChildSa { peer, spi, key, esn: child.suite.esn, local, remote, path, first }
     }
 
     /// From now on packets with it are accepted.
@@ -240,7 +242,8 @@ fn adopt(sa: &mut IkeSa, env: &mut Env<'_>, old: Past) {
     let Waiting { child, key_out: key, ranges, .. } = &waiting;
     let [local, remote] = &ranges.split();
     let Child { spi_out: spi, suite, .. } = *child;
-    let outbound = ChildSa { peer, spi, key, esn: suite.esn, local, remote, path: sa.esp_path() };
+    let (esn, path, first) = (suite.esn, sa.esp_path(), false);
+    let outbound = ChildSa { peer, spi, key, esn, local, remote, path, first };
     if env.sad.install_outbound(&outbound).is_err() {
         // Rather no pair than one that only one end sends with.
         bury(sa, env, *child, Past::Closing);
@@ -373,8 +376,8 @@ pub(crate) fn deleted_by_peer(sa: &mut IkeSa, env: &mut Env<'_>, spi_out: u32) -
             adopt(sa, env, Past::Retired);
         } else {
             remove_current(sa, env.sad);
-            sa.children.reason = Some(Reason::PeerClosed);
-            sa.tell(env.events, |peer| IkeEvent::Down(peer, Reason::PeerClosed));
+            sa.children.reason = Some(Reason::PeerClosedChild);
+            sa.tell(env.events, |peer| IkeEvent::Down(peer, Reason::PeerClosedChild));
         }
         return Some(child.spi_in);
     }

@@ -3,8 +3,8 @@
 //! Sans-IO: the caller brings datagrams and the time, and takes datagrams, events and the next
 //! deadline. All storage is lent. What concerns several IKE SAs is in `table`.
 //!
-//! Later versions of IKE are met with silence, although they might be told which one we speak
-//! (RFC 7296 §2.5).
+//! Other versions of IKE are met with silence, although later ones might be told which one we speak
+//! (RFC 7296 §2.5). The user is told of version 1, which many gateways speak unless told otherwise.
 
 use core::time::Duration;
 
@@ -31,6 +31,7 @@ use super::wire::numbers::{ExchangeType, NotifyType};
 use super::wire::sk::{OpenError, Opened, Sealed};
 use super::wire::skf::{Reassembled, Reassembly, ReassemblyError};
 use super::wire::{Header, Malformed, Message};
+use crate::counters::{Discard, Discards};
 use crate::spd::PeerId;
 use crate::time::Instant;
 
@@ -102,6 +103,7 @@ pub struct Ike<'a> {
     reassembly: Reassembly<'a>,
     /// Which message the fragments are of, and when the first came.
     reassembling: Option<(Header, Instant)>,
+    discards: Discards,
 }
 
 impl<'a> Ike<'a> {
@@ -123,6 +125,7 @@ impl<'a> Ike<'a> {
             stateless: Stateless::new(),
             reassembly: Reassembly::new(reassembly),
             reassembling: None,
+            discards: Discards::default(),
         }
     }
 
@@ -140,11 +143,20 @@ impl<'a> Ike<'a> {
         path: &IkePath,
         datagram: &mut [u8],
     ) {
-        let Ok(header) = Header::parse(datagram) else { return };
+        let header = match Header::parse(datagram) {
+            Ok(header) => header,
+            Err(Malformed::MajorVersion(1)) => {
+                self.table.events.push(IkeEvent::Refused(None, path.remote.ip(), Reason::IkeV1));
+                return self.discards.count(Discard::IkeV1);
+            }
+            Err(_) => return self.discards.count(Discard::IkeMalformed),
+        };
         if header.exchange == ExchangeType::IKE_SA_INIT && !header.response {
             return self.handle_stranger(now, cx, path, &header, datagram);
         }
-        let Some(at) = self.table.find(&header) else { return };
+        let Some(at) = self.table.find(&header) else {
+            return self.discards.count(Discard::IkeNoSa);
+        };
         if !self.table.get(at).is_some_and(|sa| exchange::expects(sa, &header)) {
             return;
         }
@@ -166,7 +178,9 @@ impl<'a> Ike<'a> {
         path: &IkePath,
         datagram: &mut [u8],
     ) {
-        let Ok(sealed) = Sealed::parse(datagram) else { return };
+        let Ok(sealed) = Sealed::parse(datagram) else {
+            return self.discards.count(Discard::IkeMalformed);
+        };
         let Some(sa) = self.table.get(at) else { return };
         let header = *sealed.header();
         let busy = self.reassembling.is_some_and(|(other, since)| {
@@ -179,7 +193,7 @@ impl<'a> Ike<'a> {
             return;
         }
         let message = match sa.link.open(sealed) {
-            Err(OpenError::BadIcv) => return,
+            Err(OpenError::BadIcv) => return self.discards.count(Discard::IkeBadIcv),
             Err(OpenError::Malformed(malformed)) => Err(malformed),
             Ok(Opened::Message(message)) => Ok(message),
             Ok(Opened::Fragment(fragment)) if exchange::was_answered(sa, &header) => {
@@ -196,7 +210,8 @@ impl<'a> Ike<'a> {
                 match self.reassembly.add(&fragment) {
                     Ok(Reassembled::Message(message)) => Ok(message),
                     Err(ReassemblyError::Malformed(malformed)) => Err(malformed),
-                    Ok(_) | Err(ReassemblyError::TooBig) => return,
+                    Err(ReassemblyError::TooBig) => return self.discards.count(Discard::IkeTooBig),
+                    Ok(_) => return,
                 }
             }
         };
@@ -220,7 +235,10 @@ impl<'a> Ike<'a> {
         datagram: &[u8],
     ) {
         let first = header.from_initiator && header.spis.responder == 0 && header.message_id == 0;
-        if !first || self.table.answer_again(path, header, datagram) {
+        if !first {
+            return self.discards.count(Discard::IkeMalformed);
+        }
+        if self.table.answer_again(path, header, datagram) {
             return;
         }
         let message = match Message::parse(datagram) {
@@ -230,32 +248,33 @@ impl<'a> Ike<'a> {
                 let data = [payload_type.0];
                 return self.stateless.answer(header, path, &Notify::new(unsupported, &data));
             }
-            Err(_) => return,
+            Err(_) => return self.discards.count(Discard::IkeMalformed),
         };
-        let Ok(request) = init::Request::read(&message, datagram, path) else { return };
+        let Ok(request) = init::Request::read(&message, datagram, path) else {
+            return self.discards.count(Discard::IkeMalformed);
+        };
         if !self.admits(now, cx, path, header, &request) {
             return;
         }
         let answered = self.table.begin_answer(now, cx, &request);
         erase_stack();
-        let refused = match answered {
-            Ok(()) | Err(Refusal::Silence) => return,
-            Err(refused) => refused,
-        };
-        let group = match refused {
-            Refusal::Group(group) => Some(group.number().to_be_bytes()),
-            _ => None,
-        };
-        let notify = match &group {
-            Some(group) => Notify::new(NotifyType::INVALID_KE_PAYLOAD, group),
-            None => {
-                let from = path.remote.ip();
-                let event = IkeEvent::Refused(None, from, Reason::NoCommonProposal);
-                self.table.events.push(event);
-                Notify::new(NotifyType::NO_PROPOSAL_CHOSEN, &[])
+        match answered {
+            Ok(()) | Err(Refusal::Busy) => {}
+            Err(Refusal::Malformed) => self.discards.count(Discard::IkeMalformed),
+            Err(Refusal::TooBig) => self.discards.count(Discard::IkeTooBig),
+            Err(Refusal::Group(group)) => {
+                let group = group.number().to_be_bytes();
+                let notify = Notify::new(NotifyType::INVALID_KE_PAYLOAD, &group);
+                self.stateless.answer(header, path, &notify);
             }
-        };
-        self.stateless.answer(header, path, &notify);
+            Err(Refusal::NoProposal) => {
+                self.discards.count(Discard::IkeNoProposal);
+                let event = IkeEvent::Unacceptable(None, path.remote.ip(), request.offered());
+                self.table.events.push(event);
+                let notify = Notify::new(NotifyType::NO_PROPOSAL_CHOSEN, &[]);
+                self.stateless.answer(header, path, &notify);
+            }
+        }
     }
 
     /// Whether to look closer at somebody's first request, which costs time and memory.
@@ -379,6 +398,12 @@ impl<'a> Ike<'a> {
         target: &Target,
     ) -> bool {
         self.table.address_changed(now, cx, peer, target)
+    }
+
+    /// Messages that led to nothing, by reason.
+    #[must_use]
+    pub fn discards(&self) -> &Discards {
+        &self.discards
     }
 
     /// How many IKE SAs there are, with those that are being negotiated, replaced or closed.

@@ -96,7 +96,7 @@ pub(crate) fn handle_check_response(
 }
 
 /// Whether it is not known yet that the peer is where it says.
-fn is_checking(sa: &IkeSa) -> bool {
+pub(crate) fn is_checking(sa: &IkeSa) -> bool {
     let asked = matches!(sa.task, Task::Informational(Purpose::CheckAddress(_)));
     asked || sa.wants.has(Want::CheckAddress)
 }

@@ -18,6 +18,7 @@
 //! | `cp` | addresses of the other end's network |
 //! | `ppk` | postquantum preshared keys |
 //! | [`suite`], `proposal` | which algorithms: what is offered, what is chosen |
+//! | [`offered`] | what a peer offered if we take none of it |
 //! | [`keymat`] | the keys that a key exchange leads to |
 //! | `erase` | what is left of them on the stack |
 //! | [`identity`] | what an end calls itself |
@@ -40,6 +41,7 @@ mod link;
 mod mobike;
 mod nat;
 mod nonce;
+pub mod offered;
 mod pace;
 pub mod pad;
 pub mod path;
@@ -64,11 +66,12 @@ mod tests;
 
 pub use by_peer::PeerLink;
 pub use endpoint::{Context, Ike, IkeSlot, IkeTransmit, Settings};
+pub use offered::Offered;
 pub use pad::{Encap, Lease, Lifetimes, Pad, PadEntry, Ppk};
 pub use path::{IkePath, Target};
 pub use reason::Reason;
 pub use sa::IkeSa;
 pub use sad::{ChildSa, Refused, SaDatabase};
-pub use status::{Given, IkeEvent, IkeStatus, Phase};
+pub use status::{Given, IkeEvent, IkeStatus, MAX_GIVEN, Phase};
 pub use ts::Ranges;
 pub use window::MAX_MESSAGE_LEN;

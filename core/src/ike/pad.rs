@@ -16,8 +16,11 @@ use super::wire::id::Id;
 use crate::spd::PeerId;
 
 /// How many prefixes each of [`PadEntry::local`] and [`PadEntry::remote`] can have; of IPv6, they need
-/// a peer that takes messages in fragments. A child SA has 36 ranges of both ends together at most.
+/// a peer that takes messages in fragments.
 pub const MAX_PREFIXES: usize = 32;
+/// How many prefixes of IPv6 both ends of a child SA can have together. Almost four of IPv4 take the
+/// room of one ([`Ranges::fit_together`](super::Ranges::fit_together)).
+pub const MAX_PREFIXES_V6: usize = 36;
 
 /// The peers, as they are configured.
 pub trait Pad {

@@ -15,6 +15,8 @@ pub enum Reason {
     ProposalRefused,
     /// We do not take any of the algorithms that the peer offers.
     NoCommonProposal,
+    /// It speaks version 1 of IKE.
+    IkeV1,
     /// What the peer has chosen is nothing that we have offered.
     ProposalNotOffered,
     /// The peer says that we are not who we say, or nobody it knows.
@@ -44,6 +46,8 @@ pub enum Reason {
     NoAddress,
     /// The peer has closed the connection.
     PeerClosed,
+    /// The peer has deleted the child SA, and kept the IKE SA.
+    PeerClosedChild,
     /// We have closed the connection.
     Closed,
     /// The peer has connected anew.
@@ -60,7 +64,7 @@ pub enum Reason {
     TooLong,
     /// Somebody with the peer's keys has confirmed our new address without having been asked there.
     NotRoutable,
-    /// There is no room for another connection.
+    /// There is no room for more SAs.
     Full,
     /// The peer is not configured any more.
     Forgotten,
@@ -72,6 +76,7 @@ impl fmt::Display for Reason {
             Reason::NoAnswer => "no answer",
             Reason::ProposalRefused => "proposal refused: they accept none of our algorithms",
             Reason::NoCommonProposal => "proposal refused: they offer no algorithms of ours",
+            Reason::IkeV1 => "they speak IKEv1, and here only IKEv2 is spoken",
             Reason::ProposalNotOffered => "they chose algorithms that were not offered",
             Reason::TheyRefuseOurKey => {
                 "authentication failed: they refuse our key, or do not know our identity"
@@ -105,6 +110,7 @@ impl fmt::Display for Reason {
             }
             Reason::NoAddress => "they gave us no address",
             Reason::PeerClosed => "they closed the connection",
+            Reason::PeerClosedChild => "they deleted the SAs for packets",
             Reason::Closed => "closed",
             Reason::Replaced => "replaced by a new connection",
             Reason::Expired => "its keys were too old and could not be replaced",
@@ -117,7 +123,7 @@ impl fmt::Display for Reason {
             Reason::NotRoutable => {
                 "they confirmed our new address without the proof of it (COOKIE2)"
             }
-            Reason::Full => "there is no room for another connection",
+            Reason::Full => "there is no room for more SAs",
             Reason::Forgotten => "not configured any more",
         })
     }

@@ -15,8 +15,10 @@ use super::endpoint::{Context, IkeSlot, IkeTransmit, Settings};
 use super::exchange::Task;
 use super::keymat::{IkeKeys, IkeSecrets, IkeSpis, Nonces};
 use super::link::Link;
+use super::mobike;
 use super::nat::Nat;
 use super::nonce::Lowest;
+use super::offered::Offered;
 use super::pace::Pace;
 use super::pad::{Encap, Lifetimes, Pad, PadEntry};
 use super::path::{IkePath, Target};
@@ -28,6 +30,7 @@ use super::suite::IkeSuite;
 use super::timer::{Timer, Timers};
 use super::want::Wants;
 use super::wire::id::Id;
+use super::wire::sa::Sa;
 use super::wire::{Message, NoRoom};
 use crate::crypto::prf::SHA1_LEN;
 use crate::path::Path;
@@ -436,6 +439,13 @@ impl IkeSa {
         }
     }
 
+    /// Tells the user that the peer offers no algorithms of ours for ESP.
+    pub(crate) fn offers_nothing(&self, env: &mut Env<'_>, offer: Sa<'_>) {
+        let event =
+            IkeEvent::Unacceptable(self.peer, self.link.path.remote.ip(), Offered::of(offer));
+        env.events.push(event);
+    }
+
     /// The nonces of IKE_SA_INIT, as long as the peer's message of it is there.
     pub(crate) fn nonces(&self) -> Option<Nonces<'_>> {
         let (ours, theirs) = (&self.nonce[..], self.peer_nonce()?);
@@ -520,6 +530,7 @@ impl IkeSa {
             initiator: self.link.initiator,
             path: self.link.path,
             esp_path: self.is_established().then(|| self.esp_path()),
+            checking: mobike::is_checking(self),
             suite: self.suite,
             child: self.children.suite(),
             rekey_child_at: self.timers.get(Timer::RekeyChild),

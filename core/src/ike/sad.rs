@@ -14,13 +14,18 @@ pub trait SaDatabase {
     /// An SPI for an SA of ours, for which there is room; `random` is drawn anew each time.
     fn allocate_spi(&mut self, random: u32) -> Option<u32>;
 
+    /// Narrows what both ends of a child have in common to what can be kept to, before it is agreed
+    /// on (RFC 7296 §2.9): for addresses that are left out there is no SA. By default all of it can.
+    fn narrow(&self, _peer: PeerId, _local: &mut Ranges, _remote: &mut Ranges) {}
+
     /// From now on packets with this SPI are accepted.
     ///
     /// # Errors
     /// [`Refused`]; nothing has changed then.
     fn install_inbound(&mut self, sa: &ChildSa<'_>) -> Result<(), Refused>;
 
-    /// From now on packets for the peer leave with this SA, in place of another if it had one.
+    /// From now on packets for the peer leave with this SA, in place of another if it had one. They
+    /// take its path if it is [the first](ChildSa::first) or there was no other.
     ///
     /// # Errors
     /// [`Refused`]; nothing has changed then.
@@ -33,7 +38,8 @@ pub trait SaDatabase {
     /// place of this one already.
     fn remove_outbound(&mut self, peer: PeerId, spi: u32);
 
-    /// From now on packets for the peer take this path. (Its first path comes with its first SA.)
+    /// From now on packets for the peer take this path. (The path of a new IKE SA comes with its first
+    /// child SA.)
     fn set_path(&mut self, peer: PeerId, path: Path);
 
     /// When the last authentic packet of this peer came, if ever.
@@ -61,8 +67,13 @@ pub struct ChildSa<'c> {
     pub local: &'c Ranges,
     /// these of the peer's. Both lie within what is configured, and may be less.
     pub remote: &'c Ranges,
-    /// How packets travel to the peer.
+    /// How packets travel to the peer, as far as its IKE SA knows.
     pub path: Path,
+    /// Whether it is the first child SA of a new IKE SA. Then packets take `path` from now on
+    /// (RFC 7296 §2.23; RFC 4555 §1.1): a peer that has connected anew may be somewhere else than
+    /// where its packets went before. With any other child SA they go on as they do, since the
+    /// packets of a peer behind a NAT may have shown another path than its IKE messages.
+    pub first: bool,
 }
 
 /// The database takes no more.

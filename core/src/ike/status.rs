@@ -4,6 +4,7 @@ use core::net::IpAddr;
 
 use heapless::Vec;
 
+use super::offered::Offered;
 use super::path::IkePath;
 use super::reason::Reason;
 use super::suite::{ChildSuite, IkeSuite};
@@ -29,6 +30,10 @@ pub enum IkeEvent {
     /// Somebody at this address was refused, who claims to be this peer (which proves nothing), or
     /// has not said who he is. There are as many as strangers like; who logs them limits that.
     Refused(Option<PeerId>, IpAddr, Reason),
+    /// Nothing that was offered from this address is what we take: for IKE, by somebody who has not
+    /// said who he is, or for ESP, by this peer. There are as many as strangers like; who logs them
+    /// limits that.
+    Unacceptable(Option<PeerId>, IpAddr, Offered),
     /// The keys of ESP were replaced.
     ChildRekeyed(PeerId),
     /// The keys of IKE were replaced.
@@ -61,6 +66,9 @@ pub struct IkeStatus {
     pub path: IkePath,
     /// Where ESP goes, once that is known.
     pub esp_path: Option<Path>,
+    /// Whether it is not known yet that the peer is where it says that it has moved to (RFC 4555
+    /// §3.7): its packets go to where it was before until then, and not on `esp_path`.
+    pub checking: bool,
     /// The algorithms of IKE, once they are agreed.
     pub suite: Option<IkeSuite>,
     /// The algorithms of ESP, while there is a child SA.
@@ -86,6 +94,21 @@ pub struct IkeStatus {
 }
 
 impl IkeStatus {
+    /// The path on which the packets for the peer have to be and are not, if they go on `path`: the
+    /// addresses of an SA in tunnel mode are those of its IKE SA (RFC 4555 §1.1). `None` if they are
+    /// where they have to be, or may be somewhere else: behind a NAT packets know better
+    /// ([`IkeStatus::follows`]), and an address that is still checked is not used.
+    #[must_use]
+    pub fn astray(&self, path: &Path) -> Option<Path> {
+        let right = self.esp_path.filter(|_| !self.checking && !self.follows(path))?;
+        let same = match (path, &right) {
+            (Path::Esp { remote, .. }, Path::Esp { remote: right, .. }) => remote == right,
+            (Path::Udp { remote, .. }, Path::Udp { remote: right, .. }) => remote == right,
+            _ => false,
+        };
+        (!same).then_some(right)
+    }
+
     /// Whether packets for the peer are to follow an authentic one that came from it on `path`.
     ///
     /// Only if there is a NAT in front of the peer, and none in front of us, and only in UDP
@@ -111,4 +134,67 @@ pub enum Phase {
     Up,
     /// It is being closed.
     Closing,
+}
+
+#[cfg(test)]
+mod tests {
+    use core::net::SocketAddr;
+
+    use super::*;
+
+    fn udp(remote: &str) -> Path {
+        Path::Udp { local: "192.0.2.2:4500".parse().unwrap(), remote: remote.parse().unwrap() }
+    }
+
+    fn esp(remote: &str) -> Path {
+        Path::Esp { local: "192.0.2.2".parse().unwrap(), remote: remote.parse().unwrap() }
+    }
+
+    fn status(esp_path: Option<Path>) -> IkeStatus {
+        let local: SocketAddr = "192.0.2.2:4500".parse().unwrap();
+        IkeStatus {
+            phase: Phase::Up,
+            since: Instant::ZERO,
+            initiator: false,
+            path: IkePath { local, remote: local, natt: true },
+            esp_path,
+            checking: false,
+            suite: None,
+            child: None,
+            rekey_child_at: None,
+            rekey_at: None,
+            last_heard: Instant::ZERO,
+            local_nat: false,
+            remote_nat: false,
+            ours: true,
+            mobike: true,
+            ppk: false,
+            child_reason: None,
+        }
+    }
+
+    #[test]
+    fn packets_that_go_elsewhere_than_ike_are_astray() {
+        for right in [udp("192.0.2.77:4500"), esp("192.0.2.77")] {
+            let status = status(Some(right));
+            for wrong in [udp("192.0.2.1:4500"), udp("192.0.2.77:1"), esp("192.0.2.1")] {
+                assert_eq!(status.astray(&wrong), Some(right), "{wrong:?}");
+            }
+            assert_eq!(status.astray(&right), None);
+        }
+        let free =
+            Path::Esp { local: "0.0.0.0".parse().unwrap(), remote: esp("192.0.2.77").remote() };
+        let status = status(Some(esp("192.0.2.77")));
+        assert_eq!(status.astray(&free), None, "which address of ours it is is routing's affair");
+    }
+
+    #[test]
+    fn packets_may_know_better_than_ike_and_an_address_is_checked_first() {
+        let (right, other) = (udp("192.0.2.77:4500"), udp("192.0.2.1:999"));
+        let behind_nat = IkeStatus { remote_nat: true, ..status(Some(right)) };
+        assert_eq!(behind_nat.astray(&other), None);
+        let checking = IkeStatus { checking: true, ..status(Some(right)) };
+        assert_eq!(checking.astray(&other), None);
+        assert_eq!(status(None).astray(&other), None);
+    }
 }

@@ -87,7 +87,8 @@ pub struct Preferences {
 
 impl Preferences {
     /// All we have. Where the machine has no instructions for AES, ChaCha20-Poly1305 is several
-    /// times as fast, else AES-GCM is.
+    /// times as fast, else AES-GCM is. What both ends then agree on is what the slower one prefers
+    /// ([`Offer::choose_ike`]).
     #[must_use]
     pub fn new(fast_aes: bool) -> Preferences {
         let ciphers = if fast_aes {
@@ -144,6 +145,8 @@ pub struct Offer {
     /// How many transforms of each type there are, those included that we do not know.
     counts: [u8; TransformType::ALL.len()],
     unknown_type: bool,
+    /// Whether ChaCha20-Poly1305 comes before every AES of ours.
+    prefers_chacha20: bool,
 }
 
 impl Offer {
@@ -153,6 +156,8 @@ impl Offer {
         let Some(known) = self.count(transform_type) else { return };
         match (known, number, key_bits) {
             (TransformType::Encr, ..) => {
+                let chacha20 = transform(Cipher::ChaCha20Poly1305) == (number, key_bits);
+                self.prefers_chacha20 |= chacha20 && !self.ciphers.contains(&true);
                 for (cipher, offered) in Cipher::ALL.iter().zip(&mut self.ciphers) {
                     *offered |= transform(*cipher) == (number, key_bits);
                 }
@@ -190,18 +195,22 @@ impl Offer {
     }
 
     /// Chooses for an IKE SA, as the responder does: of several groups the one that the KE
-    /// payload is for, which saves a round trip.
+    /// payload is for, which saves a round trip; of several ciphers the one we prefer, but
+    /// ChaCha20-Poly1305 if the initiator lists it before AES. Its order says that it has no
+    /// instructions for AES, which then takes it several times as long, while ChaCha20-Poly1305
+    /// costs an end with such instructions little.
     #[must_use]
     pub fn choose_ike(&self, ours: &Preferences, sent: Option<Group>) -> Option<IkeSuite> {
         let [.., sn] = self.counts;
-        if self.unknown_type || sn > 0 || !self.prf || !self.lacks_integ() {
+        if self.unknown_type || sn > 0 || !self.prf {
             return None;
         }
         Some(IkeSuite { cipher: self.cipher(ours)?, group: self.group(ours, sent)? })
     }
 
     /// Chooses for a child SA, as the responder does; `sent` is the group of the KE payload, if
-    /// there is one. Of both kinds of sequence numbers, the extended ones.
+    /// there is one. The cipher is chosen as for an IKE SA; of both kinds of sequence numbers, the
+    /// extended ones.
     #[must_use]
     pub fn choose_child(
         &self,
@@ -210,7 +219,7 @@ impl Offer {
         sent: Option<Group>,
     ) -> Option<ChildSuite> {
         let [_, prf, _, ke, _] = self.counts;
-        if self.unknown_type || prf > 0 || !self.lacks_integ() || !(self.esn || self.no_esn) {
+        if self.unknown_type || prf > 0 || !(self.esn || self.no_esn) {
             return None;
         }
         let group = match pfs {
@@ -229,7 +238,7 @@ impl Offer {
     #[must_use]
     pub fn chosen_ike(&self, ours: &Preferences) -> Option<IkeSuite> {
         let [encr, prf, integ, ke, _] = self.counts;
-        let one_of_each = (encr, prf, ke) == (1, 1, 1) && integ <= 1;
+        let one_of_each = (encr, prf, ke) == (1, 1, 1) && integ <= 1 && self.lacks_integ();
         if one_of_each { self.choose_ike(ours, None) } else { None }
     }
 
@@ -238,11 +247,13 @@ impl Offer {
     #[must_use]
     pub fn chosen_child(&self, ours: &Preferences, pfs: Pfs) -> Option<ChildSuite> {
         let [encr, _, integ, ke, sn] = self.counts;
-        let one_of_each = (encr, sn) == (1, 1) && integ <= 1 && ke <= 1;
+        let one_of_each = (encr, sn) == (1, 1) && integ <= 1 && self.lacks_integ() && ke <= 1;
         if one_of_each { self.choose_child(ours, pfs, None) } else { None }
     }
 
-    /// An AEAD goes with no integrity algorithm, or with NONE (RFC 5282 §8).
+    /// Whether it has no integrity algorithm, or offers to go without. That is how AEADs are to be
+    /// offered (RFC 5282 §8), and answered. In an offer any other is passed over: some phones put
+    /// AEADs and other ciphers in one proposal, and all ciphers of ours are AEADs.
     fn lacks_integ(&self) -> bool {
         let [_, _, integ, ..] = self.counts;
         integ == 0 || self.no_integ
@@ -252,7 +263,9 @@ impl Offer {
         let offered = |ours: &Cipher| {
             Cipher::ALL.iter().zip(self.ciphers).any(|(cipher, offered)| offered && cipher == ours)
         };
-        ours.ciphers.iter().copied().find(offered)
+        let chacha20 = Some(Cipher::ChaCha20Poly1305)
+            .filter(|chacha20| self.prefers_chacha20 && ours.ciphers.contains(chacha20));
+        chacha20.or_else(|| ours.ciphers.iter().copied().find(offered))
     }
 
     fn group(&self, ours: &Preferences, sent: Option<Group>) -> Option<Group> {
@@ -303,13 +316,31 @@ mod tests {
     ];
 
     #[test]
-    fn the_responder_chooses_what_it_prefers() {
+    fn the_cipher_is_what_the_slower_end_prefers() {
         let [aes, chacha20] = [Cipher::Aes256Gcm16, Cipher::ChaCha20Poly1305];
-        let group = Group::Curve25519;
-        let fast = offer(&IKE).choose_ike(&Preferences::new(true), None);
-        assert_eq!(fast, Some(IkeSuite { cipher: aes, group }));
-        let slow = offer(&IKE).choose_ike(&Preferences::new(false), None);
-        assert_eq!(slow, Some(IkeSuite { cipher: chacha20, group }));
+        for (ciphers, fast_responder, expected) in [
+            (&[AES_256, AES_128, CHACHA20][..], true, aes),
+            (&[AES_128, CHACHA20, AES_256], true, aes),
+            (&[AES_256, AES_128, CHACHA20], false, chacha20),
+            (&[CHACHA20, AES_256, AES_128], true, chacha20),
+            (&[CHACHA20, AES_256, AES_128], false, chacha20),
+            // Ciphers that are not ours say nothing about the order of those that are.
+            (&[(ENCR, 12, Some(256)), CHACHA20, AES_256], true, chacha20),
+            (&[AES_256], false, aes),
+            (&[CHACHA20], true, chacha20),
+        ] {
+            let ours = Preferences::new(fast_responder);
+            let ike = offer(&[ciphers, &[(PRF, 5, None), (KE, 31, None)]].concat());
+            let suite = IkeSuite { cipher: expected, group: Group::Curve25519 };
+            assert_eq!(ike.choose_ike(&ours, None), Some(suite), "{ciphers:?}");
+            let esp = offer(&[ciphers, &[(SN, 0, None), (SN, 1, None)]].concat());
+            let suite = esp.choose_child(&ours, Pfs::Never, None).unwrap();
+            assert_eq!(suite.cipher, expected, "{ciphers:?}");
+        }
+        // Without it the initiator's order means nothing.
+        let mut only_aes = Preferences::new(true);
+        only_aes.ciphers.retain(|cipher| *cipher != chacha20);
+        assert_eq!(offer(&IKE).choose_ike(&only_aes, None).unwrap().cipher, aes);
     }
 
     #[test]
@@ -348,12 +379,21 @@ mod tests {
     }
 
     #[test]
-    fn integrity_beside_an_aead_has_to_be_optional() {
-        let aead = [AES_256, (PRF, 5, None), (KE, 31, None)];
-        let with = |more: &[_]| offer(&[&aead[..], more].concat()).choose_ike(&ours(), None);
-        assert_eq!(with(&[(INTEG, 12, None)]), None);
-        assert!(with(&[(INTEG, 12, None), (INTEG, 0, None)]).is_some());
-        assert!(with(&[(INTEG, 0, None)]).is_some());
+    fn integrity_beside_an_aead_is_passed_over_in_offers_and_refused_in_answers() {
+        let ike = [AES_256, (PRF, 5, None), (KE, 31, None)];
+        let esp = [AES_256, (SN, 0, None)];
+        for (integ, answer) in [
+            (&[(INTEG, 12, None)][..], false),
+            (&[(INTEG, 12, None), (INTEG, 0, None)], false),
+            (&[(INTEG, 0, None)], true),
+        ] {
+            let ike = offer(&[&ike[..], integ].concat());
+            assert!(ike.choose_ike(&ours(), None).is_some(), "{integ:?}");
+            assert_eq!(ike.chosen_ike(&ours()).is_some(), answer, "{integ:?}");
+            let esp = offer(&[&esp[..], integ].concat());
+            assert!(esp.choose_child(&ours(), Pfs::Never, None).is_some(), "{integ:?}");
+            assert_eq!(esp.chosen_child(&ours(), Pfs::Never).is_some(), answer, "{integ:?}");
+        }
     }
 
     #[test]

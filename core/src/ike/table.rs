@@ -329,9 +329,9 @@ impl<'a> Table<'a> {
             self.evict_stranger(Some(from));
         }
         let spare = self.spare_or_make(cx.rng, Some(from), None);
-        let (at, spi) = spare.ok_or(init::Refusal::Silence)?;
+        let (at, spi) = spare.ok_or(init::Refusal::Busy)?;
         let expected = cx.pad.is_expected_from(from);
-        let slot = self.slots.get_mut(at).ok_or(init::Refusal::Silence)?;
+        let slot = self.slots.get_mut(at).ok_or(init::Refusal::Busy)?;
         let mut env = Env::new(now, cx, &self.settings, &mut self.events);
         init::respond(slot, &mut env, spi, request)?;
         if let Some(sa) = slot {

@@ -23,8 +23,11 @@ pub(crate) mod pair;
 
 use pair::{Datagram, End, PEER, Pair};
 
+mod disorder;
 mod fragments;
+mod prefixes;
 mod renewals;
+mod strangeness;
 
 const SECOND: Duration = Duration::from_secs(1);
 

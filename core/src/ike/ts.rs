@@ -9,7 +9,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use heapless::Vec;
 use smoltcp::wire::IpCidr;
 
-use super::pad::MAX_PREFIXES;
+use super::pad::{MAX_PREFIXES, MAX_PREFIXES_V6};
 use super::wire::ts::{Addresses, Ports, TrafficSelector, TrafficSelectors};
 
 /// Ranges of addresses at one end of a child SA.
@@ -76,6 +76,22 @@ impl Ranges {
         self.0.is_empty()
     }
 
+    /// Leaves only the first `len` of them.
+    pub fn truncate(&mut self, len: usize) {
+        self.0.truncate(len);
+    }
+
+    fn packed_len(&self) -> usize {
+        self.iter().map(|range| if range.first().is_ipv4() { PACKED_V4 } else { PACKED_V6 }).sum()
+    }
+
+    /// Whether two ends of a child with these prefixes, and no others, fit one child SA: at most 36
+    /// of IPv6, or [`MAX_PREFIXES`] at each end of IPv4.
+    #[must_use]
+    pub fn fit_together(&self, other: &Ranges) -> bool {
+        self.packed_len() + other.packed_len() <= MAX_PACKED
+    }
+
     /// As a message has them.
     pub(super) fn selectors(&self) -> impl Iterator<Item = TrafficSelector> {
         self.0.iter().map(|range| TrafficSelector::all(*range))
@@ -90,38 +106,79 @@ impl Ranges {
     }
 }
 
-/// How many ranges both ends of a child have together: what fits one message in two fragments, and
-/// an IKE SA's slot.
-const MAX_RANGES: usize = MAX_PREFIXES + 4;
+/// Length of a range of IPv4, and of one of IPv6, in [`Both`], in bytes.
+const PACKED_V4: usize = 1 + 2 * 4;
+const PACKED_V6: usize = 1 + 2 * 16;
+/// Bytes for the ranges of both ends of a child: as many as fit one message in two fragments, and an
+/// IKE SA's slot. For IPv4 that is more than both ends can have.
+const MAX_PACKED: usize = MAX_PREFIXES_V6 * PACKED_V6;
+
+/// Narrows what both ends have in common to what an IKE SA has room for: ranges are taken from the
+/// end of the list that takes more, until both fit.
+pub(crate) fn fit(local: &mut Ranges, remote: &mut Ranges) {
+    while local.packed_len() + remote.packed_len() > MAX_PACKED {
+        let longer =
+            if local.packed_len() > remote.packed_len() { &mut *local } else { &mut *remote };
+        longer.0.pop();
+    }
+}
 
 /// The ranges of both ends of a child, in no more room than they need together.
 pub(crate) struct Both {
-    ranges: Vec<Addresses, MAX_RANGES>,
-    /// How many of them are of our end; these come first.
+    /// Each one: 4 or 6, the first address, the last one.
+    packed: Vec<u8, MAX_PACKED>,
+    /// How many bytes are of our end; these come first.
     local: usize,
 }
 
 impl Both {
-    /// Of our end and the peer's; `None` if they are too many.
+    /// Of our end and the peer's; `None` if they do not [fit](fit).
     pub(crate) fn new([local, remote]: [&Ranges; 2]) -> Option<Both> {
-        let mut ranges = Vec::from_slice(&local.0).ok()?;
-        ranges.extend_from_slice(&remote.0).ok()?;
-        Some(Both { ranges, local: local.0.len() })
-    }
-
-    /// Whether a child can have them: some at each end, and no more than there is room for.
-    pub(crate) fn fit([local, remote]: [&Ranges; 2]) -> bool {
-        !local.is_empty()
-            && !remote.is_empty()
-            && local.0.len().saturating_add(remote.0.len()) <= MAX_RANGES
+        let mut both = Both { packed: Vec::new(), local: local.packed_len() };
+        for range in local.iter().chain(remote.iter()) {
+            let of_v4 = range.first().is_ipv4();
+            both.packed.push(if of_v4 { 4 } else { 6 }).ok()?;
+            for address in [range.first(), range.last()] {
+                match address {
+                    IpAddr::V4(address) => both.packed.extend_from_slice(&address.octets()).ok()?,
+                    IpAddr::V6(address) => both.packed.extend_from_slice(&address.octets()).ok()?,
+                }
+            }
+        }
+        Some(both)
     }
 
     /// Those of our end, and those of the peer's.
     pub(crate) fn split(&self) -> [Ranges; 2] {
-        let (local, remote) = self.ranges.split_at_checked(self.local).unwrap_or_default();
-        // Neither is longer than it was.
-        [local, remote].map(|ranges| Ranges(Vec::from_slice(ranges).unwrap_or_default()))
+        let (local, remote) = self.packed.split_at_checked(self.local).unwrap_or_default();
+        [local, remote].map(unpacked)
     }
+}
+
+fn unpacked(mut packed: &[u8]) -> Ranges {
+    fn pair<const N: usize>(bytes: &[u8]) -> Option<([u8; N], [u8; N], &[u8])> {
+        let (first, rest) = bytes.split_first_chunk()?;
+        let (last, rest) = rest.split_first_chunk()?;
+        Some((*first, *last, rest))
+    }
+    let mut ranges = Ranges::default();
+    let mut next = || {
+        let (family, rest) = packed.split_first()?;
+        let (first, last, rest): (IpAddr, IpAddr, &[u8]) = if *family == 4 {
+            let (first, last, rest) = pair::<4>(rest)?;
+            (first.into(), last.into(), rest)
+        } else {
+            let (first, last, rest) = pair::<16>(rest)?;
+            (first.into(), last.into(), rest)
+        };
+        packed = rest;
+        Addresses::new(first, last)
+    };
+    while let Some(range) = next() {
+        // There is room: they are no more than they were.
+        let _ = ranges.0.push(range);
+    }
+    ranges
 }
 
 fn is_general(selector: &TrafficSelector) -> bool {

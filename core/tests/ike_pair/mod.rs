@@ -23,7 +23,8 @@ use simplevpn_core::ike::wire::payload::Payload;
 use simplevpn_core::ike::wire::{NoRoom, PayloadWriter};
 use simplevpn_core::ike::{
     ChildSa, Context, Encap, Ike, IkeEvent, IkePath, IkeSlot, IkeStatus, Lease, Lifetimes,
-    MAX_MESSAGE_LEN, Pad, PadEntry, PeerLink, Ppk, Reason, Refused, SaDatabase, Settings, Target,
+    MAX_MESSAGE_LEN, Pad, PadEntry, PeerLink, Ppk, Ranges, Reason, Refused, SaDatabase, Settings,
+    Target,
 };
 use simplevpn_core::{Instant, Path, PeerId};
 use smoltcp::wire::IpCidr;
@@ -130,9 +131,8 @@ pub struct Installed {
 
 impl Installed {
     fn new(sa: &ChildSa<'_>) -> Installed {
-        let ranges = |ranges: &simplevpn_core::ike::Ranges| {
-            ranges.iter().map(|range| [range.first(), range.last()]).collect()
-        };
+        let ranges =
+            |ranges: &Ranges| ranges.iter().map(|range| [range.first(), range.last()]).collect();
         Installed {
             spi: sa.spi,
             key: [sa.key.key(), &sa.key.salt()[..]].concat(),
@@ -153,11 +153,20 @@ pub struct Sad {
     pub heard: Option<Path>,
     pub used: Vec<u32>,
     pub full: bool,
+    /// How many ranges of each end there is room for.
+    pub most_ranges: Option<usize>,
 }
 
 impl SaDatabase for Sad {
     fn allocate_spi(&mut self, random: u32) -> Option<u32> {
         (!self.full).then_some(random | 0x100)
+    }
+
+    fn narrow(&self, _: PeerId, local: &mut Ranges, remote: &mut Ranges) {
+        if let Some(most) = self.most_ranges {
+            local.truncate(most);
+            remote.truncate(most);
+        }
     }
 
     fn install_inbound(&mut self, sa: &ChildSa<'_>) -> Result<(), Refused> {
@@ -470,6 +479,7 @@ impl Pair {
     pub fn refused(&self) -> Option<(Option<PeerId>, Reason)> {
         self.bob.events.iter().find_map(|event| match event {
             IkeEvent::Refused(peer, _, reason) => Some((*peer, *reason)),
+            IkeEvent::Unacceptable(peer, ..) => Some((*peer, Reason::NoCommonProposal)),
             _ => None,
         })
     }

@@ -1,15 +1,15 @@
 //! The networks that this machine will be connected to, as far as the same file says so: on
 //! OpenWrt, those of netifd's interfaces with `option proto 'static'`.
 //!
-//! A peer whose prefix covers one of them would take the owner's own LAN away, already at boot, when
-//! nothing but the killswitch is there. Addresses that come from elsewhere are seen by
-//! [`crate::steering`] once they are there. What is wrong with those sections is for others to say.
+//! Inside a wider prefix of a peer they keep their own way, already at boot, when nothing but the
+//! killswitch is there; a peer whose prefix is one of them would take the owner's own LAN away.
+//! Addresses that come from elsewhere are seen by [`crate::steering`] once they are there. What is
+//! wrong with those sections is for others to say.
 
 use core::net::{IpAddr, Ipv4Addr};
 
 use smoltcp::wire::IpCidr;
 
-use super::diagnostic::Report;
 use super::interface::Found;
 use super::model::Steering;
 use super::prefix::{host_prefix, is_ipv6, network};
@@ -26,6 +26,11 @@ pub(super) struct Connected<'s> {
 /// The networks of the file, in its order.
 pub(super) fn read<'s>(sections: &'s [Section<'_>]) -> Vec<Connected<'s>> {
     sections.iter().filter(|section| is_static(section)).flat_map(of_section).collect()
+}
+
+/// Their prefixes.
+pub(super) fn networks(connected: &[Connected<'_>]) -> Vec<IpCidr> {
+    connected.iter().map(|connected| connected.prefix).collect()
 }
 
 fn one<'s>(section: &'s Section<'_>, name: &str) -> Option<&'s str> {
@@ -71,26 +76,32 @@ fn is_network(address: &IpCidr) -> bool {
     }
 }
 
-/// Reports prefixes of peers that cover a connected network. Hosts and prefixes within one are
-/// fine: that is the same-subnet case; and so is a default route, which comes after `main`.
-pub(super) fn check(found: &Found, connected: &[Connected<'_>], report: &mut Report) {
+/// The connected network that a prefix in host space would take away: itself. Longer ones within it
+/// are fine, that is the same-subnet case; and so are wider ones, which leave it out.
+pub(super) fn taken_away<'c, 's>(
+    prefix: &IpCidr,
+    connected: &'c [Connected<'s>],
+) -> Option<&'c Connected<'s>> {
+    connected.iter().find(|connected| connected.prefix == *prefix)
+}
+
+/// Reports prefixes of peers that are a connected network.
+pub(super) fn check(found: &mut Found<'_, '_>, connected: &[Connected<'_>]) {
     if found.interface.steering == Steering::None {
         return;
     }
-    for (peer, lines) in found.interface.peers.iter().zip(&found.lines) {
+    for (peer, lines) in found.interface.peers.iter().zip(&mut found.lines) {
         for (wire, line) in peer.allowed_ips.iter().zip(&lines.allowed_ips) {
-            let host = host_prefix(peer, *wire);
-            let covered = connected.iter().find(|c| host.contains_subnet(&c.prefix));
-            if let Some(Connected { prefix, interface, line: other }) = covered
+            let host = network(host_prefix(peer, *wire));
+            if let Some(Connected { interface, line: other, .. }) = taken_away(&host, connected)
                 && peer.route_allowed_ips
-                && host.prefix_len() > 0
             {
                 let message = format!(
-                    "allowed_ips '{host}' covers '{prefix}' of interface '{interface}' on line \
-                     {other}, which could not be reached any more; give the peer an offset, or \
-                     longer prefixes"
+                    "allowed_ips '{host}' is the network of interface '{interface}' on line \
+                     {other}, which could not be reached any more; give the peer an offset, or a \
+                     wider prefix or longer ones"
                 );
-                report.error(*line, message);
+                lines.report.error(*line, message);
             }
         }
     }

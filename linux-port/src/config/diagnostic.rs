@@ -37,16 +37,36 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// Collects the diagnostics of one file.
+/// The first [`MAX_ERRORS`] of `errors` in the order of the file, and a count of the rest.
+pub(super) fn in_order(mut errors: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    by_line(&mut errors);
+    let more = errors.len().saturating_sub(MAX_ERRORS);
+    errors.truncate(MAX_ERRORS);
+    if more > 0
+        && let Some(first) = errors.first()
+    {
+        let message = format!("{more} more errors; correct these first");
+        errors.push(Diagnostic::new(&first.file, 0, message));
+    }
+    errors
+}
+
+fn by_line(diagnostics: &mut [Diagnostic]) {
+    diagnostics.sort_by_key(|diagnostic| diagnostic.line);
+}
+
+/// Collects the diagnostics of one file, or of one peer section of it.
 pub(super) struct Report {
     file: String,
+    /// The peer that each message names; `None`: the messages are about the file or an interface.
+    peer: Option<String>,
     errors: Vec<Diagnostic>,
     warnings: Vec<Diagnostic>,
 }
 
 impl Report {
     pub(super) fn new(file: &str) -> Self {
-        Self { file: file.to_owned(), errors: Vec::new(), warnings: Vec::new() }
+        Self { file: file.to_owned(), peer: None, errors: Vec::new(), warnings: Vec::new() }
     }
 
     /// A report on the same file, for what nobody wants to hear about.
@@ -54,27 +74,41 @@ impl Report {
         Self::new(&self.file)
     }
 
+    /// A report on a peer of the same file, which each message names as `peer`.
+    pub(super) fn of_peer(&self, peer: &str) -> Self {
+        Self { peer: Some(peer.to_owned()), ..self.silent() }
+    }
+
     pub(super) fn error(&mut self, line: usize, message: impl Into<String>) {
-        self.errors.push(Diagnostic::new(&self.file, line, message));
+        let diagnostic = self.diagnostic(line, message.into());
+        self.errors.push(diagnostic);
     }
 
     pub(super) fn warning(&mut self, line: usize, message: impl Into<String>) {
-        self.warnings.push(Diagnostic::new(&self.file, line, message));
+        let diagnostic = self.diagnostic(line, message.into());
+        self.warnings.push(diagnostic);
     }
 
-    /// The warnings, or the errors if there are any, in the order of the file.
-    pub(super) fn finish(mut self) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
-        self.warnings.sort_by_key(|warning| warning.line);
-        if self.errors.is_empty() {
-            return Ok(self.warnings);
+    fn diagnostic(&self, line: usize, message: String) -> Diagnostic {
+        match &self.peer {
+            Some(peer) => Diagnostic::new(&self.file, line, format!("peer {peer}: {message}")),
+            None => Diagnostic::new(&self.file, line, message),
         }
-        self.errors.sort_by_key(|error| error.line);
-        let more = self.errors.len().saturating_sub(MAX_ERRORS);
-        self.errors.truncate(MAX_ERRORS);
-        if more > 0 {
-            let message = format!("{more} more errors; correct these first");
-            self.errors.push(Diagnostic::new(&self.file, 0, message));
-        }
-        Err(self.errors)
+    }
+
+    pub(super) fn has_errors(&self) -> bool {
+        !self.errors.is_empty()
+    }
+
+    /// Takes the warnings of a report on a peer along, and returns its errors.
+    pub(super) fn absorb(&mut self, peer: Report) -> Vec<Diagnostic> {
+        self.warnings.extend(peer.warnings);
+        peer.errors
+    }
+
+    /// The errors and the warnings, in the order of the file.
+    pub(super) fn finish(mut self) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
+        by_line(&mut self.warnings);
+        (in_order(self.errors), self.warnings)
     }
 }

@@ -1,12 +1,15 @@
 //! The interface section: `config interface 'vpn0'` with `option proto 'simplevpn'`.
 
+use core::net::IpAddr;
 use std::path::PathBuf;
 
+use simplevpn_core::ike::MAX_GIVEN;
 use smoltcp::wire::IpCidr;
 
+use super::connected::{self, Connected};
 use super::diagnostic::Report;
 use super::ike;
-use super::model::{Authentication, Fwmark, Interface, Keying, Peer, Steering};
+use super::model::{Authentication, Fwmark, Interface, Keying, Peer, RefusedPeer, Steering};
 use super::options::{Known, Options};
 use super::peer::{self, Around, Lines};
 use super::uci::Section;
@@ -28,7 +31,7 @@ const KNOWN: Known = Known {
         "tunlink",
     ],
     lists: &["addresses", "pool"],
-    // netifd's, fw4's and LuCI's.
+    // netifd's, fw4's and LuCI's; beside `pool`, `dns` is ours as well.
     foreign: &[
         "auto",
         "metric",
@@ -70,19 +73,27 @@ const MIN_MTU_IPV6: u32 = 1280;
 /// What every IPv4 host accepts (RFC 791).
 const MIN_MTU_IPV4: u32 = 576;
 
-/// An interface as far as it could be read, and where its peers stand.
-pub(super) struct Found {
+/// An interface as far as it could be read, and what is said about its peers.
+pub(super) struct Found<'s, 'a> {
+    /// Its peers are all that could be read, also those with errors.
     pub(super) interface: Interface,
-    /// Lines of `interface.peers`, in the same order.
+    /// What is said about `interface.peers`, in the same order.
     pub(super) lines: Vec<Lines>,
+    /// The other peers that are not disabled, by the number of their section.
+    unreadable: Vec<(usize, Report)>,
+    sections: Vec<&'s Section<'a>>,
+    /// Whether `option steering` is there and cannot be read.
+    steering_unclear: bool,
 }
 
-/// Reads the section and those of its peers; `None`: disabled.
-pub(super) fn read(
+/// Reads the section and those of its peers; `None`: disabled. `again` are the sections whose name
+/// another one has, by line, with what is said about that.
+pub(super) fn read<'s, 'a>(
     section: &Section<'_>,
-    peer_sections: &[&Section<'_>],
+    peer_sections: Vec<&'s Section<'a>>,
+    again: &[(usize, String)],
     report: &mut Report,
-) -> Option<Found> {
+) -> Option<Found<'s, 'a>> {
     let options = Options::new(section, &KNOWN, report);
     if options.get("disabled", report, value::boolean) == Some(true) {
         return None;
@@ -90,21 +101,27 @@ pub(super) fn read(
     let name = name(section, report);
     let (private_key, own) = ike::private_key(&options, report);
     let around = Around { own, has_pool: options.many("pool").next().is_some() };
-    let (mut peers, mut lines) = peers(&options, &name, peer_sections, &around, report);
+    let Peers { mut peers, mut lines, unreadable } =
+        peers(&options, &name, &peer_sections, again, &around, report);
+    // A peer with errors may be the one that would be needed.
+    let all_right = unreadable.is_empty() && !lines.iter().any(|l| l.report.has_errors());
     private_key_in_use(&options, &peers, report);
     let (port, nat_port) = ports(&options, &peers, report);
-    let (addresses, virtual_addresses) = addresses(&options, &peers, report);
+    let (addresses, virtual_addresses) = addresses(&options, &peers, all_right, report);
     let pool = options.list("pool", report, value::network);
-    pool::assign(&pool, &addresses, &mut peers, &mut lines, report);
+    pool::assign(&pool, &addresses, &mut peers, &mut lines);
+    let name_servers = name_servers(&options, around.has_pool, report);
+    let steering = steering(&options, &peers, all_right, report);
     let interface = Interface {
         name,
         private_key,
         virtual_addresses,
+        name_servers,
         mtu: mtu(&options, &addresses, &peers, report),
         addresses,
         port,
         nat_port,
-        steering: steering(&options, &peers, report),
+        steering: steering.unwrap_or(Steering::Auto),
         fwmark: options.get("fwmark", report, fwmark),
         tunlink: options.get("tunlink", report, value::device_name),
         zone: options.one("zone").map(|value| value.text.to_owned()),
@@ -112,10 +129,68 @@ pub(super) fn read(
         state_dir: options
             .get("state_dir", report, value::absolute_path)
             .unwrap_or_else(|| PathBuf::from(STATE_DIR)),
+        connected: Vec::new(),
         peers,
+        refused: Vec::new(),
+        flawed: false,
     };
-    Some(Found { interface, lines })
+    let steering_unclear = steering.is_none() && options.one("steering").is_some();
+    Some(Found { interface, lines, unreadable, sections: peer_sections, steering_unclear })
 }
+
+impl Found<'_, '_> {
+    /// Parts the peers with errors from the others; their warnings go to `report`. `connected` are
+    /// the networks of the file, which are never closed.
+    pub(super) fn settle(self, connected: &[Connected<'_>], report: &mut Report) -> Interface {
+        let Found { mut interface, lines, unreadable, sections, steering_unclear } = self;
+        let steering = interface.steering;
+        let mut refused: Vec<Option<RefusedPeer>> = sections.iter().map(|_| None).collect();
+        let mut refuse = |index: usize, read: &[IpCidr], errors| {
+            if let (Some(section), Some(refused)) = (sections.get(index), refused.get_mut(index)) {
+                *refused = Some(peer::refused(section, index, steering, read, errors));
+            }
+        };
+        let mut kept = Vec::new();
+        for (peer, lines) in core::mem::take(&mut interface.peers).into_iter().zip(lines) {
+            let has_offset = peer.offset != 0 || peer.offset6 != 0;
+            match lines.report.has_errors() {
+                true => refuse(lines.index, &peer.allowed_ips, report.absorb(lines.report)),
+                false => {
+                    report.absorb(lines.report);
+                    // Perhaps it is `offset` that cannot be read.
+                    if steering_unclear && has_offset {
+                        let wire = peer.allowed_ips.clone();
+                        interface.refused.push(real_addresses(&peer.name, wire));
+                    }
+                    kept.push(peer);
+                }
+            }
+        }
+        for (index, of_peer) in unreadable {
+            refuse(index, &[], report.absorb(of_peer));
+        }
+        interface.peers = kept;
+        interface.refused.extend(refused.into_iter().flatten());
+        for refused in &mut interface.refused {
+            refused.prefixes.retain(|prefix| connected::taken_away(prefix, connected).is_none());
+        }
+        interface
+    }
+}
+
+/// What else stays closed of a peer without errors: its prefixes in wire space.
+fn real_addresses(name: &str, prefixes: Vec<IpCidr>) -> RefusedPeer {
+    let label = value::shown(name);
+    RefusedPeer { label, prefixes, routed: true, negotiated: false, errors: Vec::new() }
+}
+
+/// Whether an interface can have this name.
+pub(super) fn is_name(name: &str) -> bool {
+    value::device_name(name).is_ok() && !RESERVED.contains(&name)
+}
+
+/// What Linux keeps for itself.
+const RESERVED: [&str; 3] = ["lo", "all", "default"];
 
 fn name(section: &Section<'_>, report: &mut Report) -> String {
     let Some(name) = section.name.as_deref() else {
@@ -124,54 +199,72 @@ fn name(section: &Section<'_>, report: &mut Report) -> String {
     };
     if let Err(wrong) = value::device_name(name) {
         report.error(section.line, format!("interface {} {wrong}", value::shown(name)));
-    } else if matches!(name, "lo" | "all" | "default") {
+    } else if RESERVED.contains(&name) {
         let message = format!("interface '{name}': Linux keeps this name for itself; use another");
         report.error(section.line, message);
     }
     name.to_owned()
 }
 
+/// The peers of an interface.
+#[derive(Default)]
+struct Peers {
+    /// Those that could be read, also with errors.
+    peers: Vec<Peer>,
+    /// What is said about them, in the same order.
+    lines: Vec<Lines>,
+    /// The others, by the number of their section.
+    unreadable: Vec<(usize, Report)>,
+}
+
 fn peers(
     options: &Options<'_, '_>,
     interface: &str,
     sections: &[&Section<'_>],
+    again: &[(usize, String)],
     around: &Around,
     report: &mut Report,
-) -> (Vec<Peer>, Vec<Lines>) {
+) -> Peers {
     if sections.is_empty() && !interface.is_empty() {
         let message =
             format!("interface '{interface}' has no peers; add config simplevpn_{interface}");
         report.error(options.line(), message);
     }
-    let mut read = Vec::new();
-    let mut enabled = 0;
-    for (section, position) in sections.iter().zip(1..) {
-        if let peer::Outcome::Enabled(found) = peer::read(section, position, around, report) {
-            enabled += 1;
-            read.extend(found.map(|found| *found));
+    let mut read = Peers::default();
+    for (index, section) in sections.iter().enumerate() {
+        let mut of_peer = report.of_peer(&peer::label(section, index));
+        check_peer_name(section, sections, &mut of_peer);
+        for (line, message) in again.iter().filter(|(line, _)| *line == section.line) {
+            of_peer.error(*line, message);
+        }
+        match peer::read(section, index, around, of_peer) {
+            peer::Outcome::Disabled => {}
+            peer::Outcome::Read(found) => {
+                let (peer, lines) = *found;
+                read.peers.push(peer);
+                read.lines.push(lines);
+            }
+            peer::Outcome::Unreadable(of_peer) => read.unreadable.push((index, of_peer)),
         }
     }
-    if enabled == 0 && !sections.is_empty() {
+    if read.peers.is_empty() && read.unreadable.is_empty() && !sections.is_empty() {
         let message = format!("every peer of interface '{interface}' is disabled");
         report.warning(options.line(), message);
     }
-    check_peer_names(sections, report);
-    read.into_iter().unzip()
+    read
 }
 
 /// An anonymous peer is called `peerN`; no other may have that name.
-fn check_peer_names(sections: &[&Section<'_>], report: &mut Report) {
-    for section in sections {
-        let Some(name) = section.name.as_deref() else { continue };
-        let position = name.strip_prefix("peer").and_then(|n| n.parse::<usize>().ok());
-        let other = position.and_then(|n| sections.get(n.checked_sub(1)?));
-        if let Some(other) = other.filter(|other| other.name.is_none()) {
-            let message = format!(
-                "'{name}' is also what the peer without a name on line {} is called; rename one",
-                other.line
-            );
-            report.error(section.line, message);
-        }
+fn check_peer_name(section: &Section<'_>, sections: &[&Section<'_>], report: &mut Report) {
+    let Some(name) = section.name.as_deref() else { return };
+    let position = name.strip_prefix("peer").and_then(|n| n.parse::<usize>().ok());
+    let other = position.and_then(|n| sections.get(n.checked_sub(1)?));
+    if let Some(other) = other.filter(|other| other.name.is_none()) {
+        let message = format!(
+            "'{name}' is also what the peer without a name on line {} is called; rename one",
+            other.line
+        );
+        report.error(section.line, message);
     }
 }
 
@@ -214,12 +307,14 @@ fn ports(options: &Options<'_, '_>, peers: &[Peer], report: &mut Report) -> (u16
 fn addresses(
     options: &Options<'_, '_>,
     peers: &[Peer],
+    all_right: bool,
     report: &mut Report,
 ) -> (Vec<IpCidr>, bool) {
     let mut automatic = options.many("addresses").filter(|value| value.text == "auto");
     let first = automatic.next();
     let asked = |peer: &Peer| is_ike(peer) && peer.endpoint.is_some();
-    if let Some(value) = first.filter(|_| !peers.is_empty() && !peers.iter().any(asked)) {
+    let nobody = all_right && !peers.is_empty() && !peers.iter().any(asked);
+    if let Some(value) = first.filter(|_| nobody) {
         let message = "addresses 'auto' asks a peer, and none has an endpoint_host and keying \
                        'ike'; write the address";
         report.error(value.line, message);
@@ -240,6 +335,20 @@ fn addresses(
         }
     }
     (addresses.into_iter().map(|(address, _)| address).collect(), first.is_some())
+}
+
+/// What `dns` gives to those who get an address of the pool. Without a pool the option is netifd's
+/// alone, which takes what we need not understand.
+fn name_servers(options: &Options<'_, '_>, has_pool: bool, report: &mut Report) -> Vec<IpAddr> {
+    if !has_pool {
+        return Vec::new();
+    }
+    let servers = options.list("dns", report, value::name_server);
+    if let Some((_, line)) = servers.get(MAX_GIVEN) {
+        let message = format!("dns lists more than {MAX_GIVEN} name servers; remove some");
+        report.error(*line, message);
+    }
+    servers.into_iter().map(|(server, _)| server).collect()
 }
 
 fn mtu(
@@ -264,7 +373,12 @@ fn mtu(
     })?
 }
 
-fn steering(options: &Options<'_, '_>, peers: &[Peer], report: &mut Report) -> Steering {
+fn steering(
+    options: &Options<'_, '_>,
+    peers: &[Peer],
+    all_right: bool,
+    report: &mut Report,
+) -> Option<Steering> {
     let choices = [
         ("auto", Steering::Auto),
         ("policy", Steering::Policy),
@@ -273,9 +387,8 @@ fn steering(options: &Options<'_, '_>, peers: &[Peer], report: &mut Report) -> S
         ("none", Steering::None),
     ];
     let steering = options.get("steering", report, |text| value::choice(text, &choices));
-    let steering = steering.unwrap_or(Steering::Auto);
     let has_offset = peers.iter().any(|peer| peer.offset != 0 || peer.offset6 != 0);
-    if steering == Steering::Offset && !has_offset {
+    if steering == Some(Steering::Offset) && all_right && !has_offset {
         let line = options.one("steering").map_or(0, |value| value.line);
         let message = "steering 'offset' needs a peer with an offset; give a peer option offset \
                        or offset6, or write option steering 'auto'";

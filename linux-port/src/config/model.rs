@@ -9,6 +9,9 @@ use simplevpn_core::ike::identity::Identity;
 use smoltcp::wire::IpCidr;
 use zeroize::Zeroizing;
 
+use super::Diagnostic;
+use super::diagnostic::in_order;
+
 /// One tunnel interface and its peers: a `config interface` section with `option proto
 /// 'simplevpn'` and its `config simplevpn_<name>` sections.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +24,8 @@ pub struct Interface {
     pub addresses: Vec<IpCidr>,
     /// Whether peers with an endpoint are asked for addresses as well (RFC 7296 §2.19).
     pub virtual_addresses: bool,
+    /// Name servers for peers that get their address from us (RFC 7296 §3.15.1).
+    pub name_servers: Vec<IpAddr>,
     /// MTU of the TUN device in bytes; `None` is `auto`, from the path.
     pub mtu: Option<u16>,
     /// UDP port of IKE.
@@ -40,8 +45,61 @@ pub struct Interface {
     pub killswitch: bool,
     /// Where reserved sequence numbers of manual keying are kept.
     pub state_dir: PathBuf,
-    /// The peers, in the order of the file, without those that are `disabled`.
+    /// The networks that this machine will be connected to as far as the same file says so, without
+    /// host bits.
+    pub connected: Vec<IpCidr>,
+    /// The peers, in the order of the file, without those that are `disabled` or refused.
     pub peers: Vec<Peer>,
+    /// The peers whose sections have errors, in the order of the file.
+    pub refused: Vec<RefusedPeer>,
+    /// Whether its sections have errors. What is closed then stays closed until they have none,
+    /// since what cannot be read may be the prefix to close.
+    pub flawed: bool,
+}
+
+/// A peer whose section has errors. Nothing is sent to it and nothing is accepted from it; what it
+/// was to protect stays closed as far as it can be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedPeer {
+    /// What messages call it, so that its owner finds it: the section's name in quotes, or of an
+    /// anonymous section UCI's `@simplevpn_vpn0[1]`, after the description if there is one.
+    pub label: String,
+    /// Its `allowed_ips` that can be read, in host space. Where `option steering` or the peer's
+    /// offset leaves open which addresses programs use, both the real and the offset ones.
+    pub prefixes: Vec<IpCidr>,
+    /// Whether the prefixes would be steered into the tunnel.
+    pub routed: bool,
+    /// Whether its keys would be negotiated (IKEv2).
+    pub negotiated: bool,
+    /// Everything that is wrong with it.
+    pub errors: Vec<Diagnostic>,
+}
+
+impl RefusedPeer {
+    /// What is wrong with it, in the order of the file: the first twenty errors and a count of the
+    /// rest.
+    #[must_use]
+    pub fn reasons(&self) -> Vec<Diagnostic> {
+        in_order(self.errors.clone())
+    }
+}
+
+/// What a peer is recognised by, whatever its section is called and wherever it stands: its
+/// authentication identity (RFC 4301 §4.4.3), or with manual keys the SPI of what we receive.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PeerIdentity {
+    /// With manual keys: the SPI of what we receive.
+    Spi(u32),
+    /// What IKE tells peers apart by.
+    Ike {
+        /// Type and data of what the peer calls itself, the default being made of its public key;
+        /// `None`: its address.
+        remote: Option<(u8, Vec<u8>)>,
+        /// Where the peer is reached, if that is what it is recognised by.
+        host: Option<String>,
+        /// The same of what we call ourselves towards a peer that is recognised by its address.
+        local: Option<(u8, Vec<u8>)>,
+    },
 }
 
 /// `option fwmark`.
@@ -95,6 +153,32 @@ pub struct Peer {
     pub offset6: u128,
     /// The keys.
     pub keying: Keying,
+}
+
+impl Peer {
+    /// What the peer is recognised by in another configuration.
+    #[must_use]
+    pub fn identity(&self) -> PeerIdentity {
+        let keys = match &self.keying {
+            Keying::Manual(keys) => return PeerIdentity::Spi(keys.spi_in),
+            Keying::Ike(keys) => keys,
+        };
+        let id = |id: &Identity| (id.id_type().number(), id.data().to_vec());
+        let remote = keys.remote_id.as_ref().map(id);
+        let by_address = remote.is_none();
+        let host = self.endpoint.as_ref().filter(|_| by_address).map(|at| at.host.to_string());
+        let local = keys.local_id.as_ref().filter(|_| by_address).map(id);
+        PeerIdentity::Ike { remote, host, local }
+    }
+}
+
+impl core::fmt::Display for Host {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Host::Address(address) => address.fmt(f),
+            Host::Name(name) => f.write_str(name),
+        }
+    }
 }
 
 /// `endpoint_host` with its ports.

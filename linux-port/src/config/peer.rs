@@ -2,17 +2,19 @@
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 
-use simplevpn_core::ike::pad::MAX_PREFIXES;
+use simplevpn_core::ike::Ranges;
+use simplevpn_core::ike::pad::{MAX_PREFIXES, MAX_PREFIXES_V6};
 use smoltcp::wire::IpCidr;
 
-use super::diagnostic::Report;
+use super::diagnostic::{Diagnostic, Report};
 use super::ike::{self, Own};
 use super::manual;
-use super::model::{Encap, Endpoint, Keying, Peer};
-use super::options::{Known, Options, Value};
-use super::prefix::{is_ipv6, moved, overlaps, range};
+use super::model::{Encap, Endpoint, Keying, Peer, RefusedPeer, Steering};
+use super::options::{Known, Options, Value, nearest};
+use super::prefix::{self, is_ipv6, moved, overlaps, range};
 use super::uci::Section;
 use super::value;
+use crate::{logger, sorted};
 
 const KNOWN: Known = Known {
     scalars: &[
@@ -50,7 +52,7 @@ const KNOWN: Known = Known {
 };
 
 /// Most traffic selectors of our own in one peer.
-const MAX_LOCAL_IPS: usize = 4;
+const MAX_LOCAL_IPS: usize = MAX_PREFIXES;
 
 /// What peers have to know of their interface.
 pub(super) struct Around {
@@ -60,8 +62,11 @@ pub(super) struct Around {
     pub(super) has_pool: bool,
 }
 
-/// Where the parts of a peer stand that are compared with other peers.
+/// What is said about a peer, and where the parts of it stand that are compared with other peers.
 pub(super) struct Lines {
+    pub(super) report: Report,
+    /// Which section of its interface it is, from 0.
+    pub(super) index: usize,
     /// Line of the section.
     pub(super) section: usize,
     /// Lines of `allowed_ips`, in the same order.
@@ -76,17 +81,74 @@ pub(super) struct Lines {
 pub(super) enum Outcome {
     /// `option disabled '1'`: not even looked at.
     Disabled,
-    /// In use; `None` when its errors leave nothing to compare with others.
-    Enabled(Option<Box<(Peer, Lines)>>),
+    /// In use, perhaps with errors.
+    Read(Box<(Peer, Lines)>),
+    /// In use; its errors leave nothing to compare with others.
+    Unreadable(Report),
 }
 
-/// Reads the section, the `position`th of its interface.
+/// What messages call the peer of a section that is number `index`, from 0, of its type.
+pub(super) fn label(section: &Section<'_>, index: usize) -> String {
+    if let Some(name) = section.name.as_deref() {
+        return value::shown(name);
+    }
+    let place = format!("@{}[{index}]", &*section.kind);
+    let mut entries = section.entries.iter();
+    match entries.find(|entry| *entry.name == *"description" && !entry.value.is_empty()) {
+        Some(description) => format!("'{}' ({place})", logger::one_line(&description.value)),
+        None => place,
+    }
+}
+
+/// What stays closed of a peer with these errors. `read` are its prefixes in wire space that were
+/// read, or given to it.
+pub(super) fn refused(
+    section: &Section<'_>,
+    index: usize,
+    steering: Steering,
+    read: &[IpCidr],
+    errors: Vec<Diagnostic>,
+) -> RefusedPeer {
+    let values = |name: &'static str| {
+        let named = section.entries.iter().filter(move |entry| is_meant(&entry.name, name));
+        named.flat_map(|entry| entry.value.split_ascii_whitespace())
+    };
+    let network = |text| value::cidr(text).map(prefix::network).ok();
+    let wire = sorted::set(values("allowed_ips").filter_map(network).chain(read.iter().copied()));
+    let offset = values("offset").map(value::offset).next();
+    let offset6 = values("offset6").map(value::offset6).next();
+    let unclear = matches!(offset, Some(Err(_))) || matches!(offset6, Some(Err(_)));
+    let [offset, offset6] = [
+        offset.and_then(Result::ok).unwrap_or(0).into(),
+        offset6.and_then(Result::ok).unwrap_or(0),
+    ];
+    let host = wire.iter().map(|p| moved(*p, if is_ipv6(*p) { offset6 } else { offset }));
+    // Under `steering offset` programs use the real addresses.
+    let real = wire.iter().filter(|_| unclear || steering == Steering::Offset).copied();
+    RefusedPeer {
+        label: label(section, index),
+        prefixes: sorted::set(host.chain(real)),
+        routed: values("route_allowed_ips").all(|text| value::boolean(text) != Ok(false)),
+        negotiated: values("keying").all(|text| text != "manual"),
+        errors,
+    }
+}
+
+/// Whether an option is `name`, or one that does not exist and that `name` was probably meant by.
+fn is_meant(option: &str, name: &str) -> bool {
+    let known = || KNOWN.scalars.iter().chain(KNOWN.lists).copied();
+    option == name
+        || (!known().any(|other| other == option) && nearest(option, known()) == Some(name))
+}
+
+/// Reads the section, which is number `index`, from 0, of its interface.
 pub(super) fn read(
     section: &Section<'_>,
-    position: usize,
+    index: usize,
     around: &Around,
-    report: &mut Report,
+    mut of_peer: Report,
 ) -> Outcome {
+    let report = &mut of_peer;
     let off = |entry: &super::uci::Entry<'_>| {
         *entry.name == *"disabled" && value::boolean(&entry.value) == Ok(true)
     };
@@ -108,7 +170,7 @@ pub(super) fn read(
         .get("persistent_keepalive", report, |text| value::within(text, 0..=65535))
         .and_then(|seconds| u16::try_from(seconds).ok())
         .filter(|seconds| *seconds != 0);
-    let Some((keying, identity, manual)) = keying else { return Outcome::Enabled(None) };
+    let Some((keying, identity, manual)) = keying else { return Outcome::Unreadable(of_peer) };
     if let (Keying::Ike(_), Some((_, line))) = (&keying, allowed_ips.get(MAX_PREFIXES)) {
         let message = format!(
             "allowed_ips has more than {MAX_PREFIXES} prefixes, which one message of IKE cannot \
@@ -116,9 +178,19 @@ pub(super) fn read(
         );
         report.error(*line, message);
     }
-    let (allowed_ips, lines) = allowed_ips.into_iter().unzip();
+    let first_line = allowed_ips.first().map(|(_, line)| *line);
+    let (allowed_ips, lines): (Vec<_>, _) = allowed_ips.into_iter().unzip();
+    if let (Keying::Ike(_), Some(line)) = (&keying, first_line)
+        && !Ranges::of_prefixes(&local_ips).fit_together(&Ranges::of_prefixes(&allowed_ips))
+    {
+        let message = format!(
+            "allowed_ips and local_ips have more than {MAX_PREFIXES_V6} IPv6 prefixes together, \
+             which one message of IKE cannot hold; join some into larger ones"
+        );
+        report.error(line, message);
+    }
     let peer = Peer {
-        name: section.name.as_deref().map_or_else(|| format!("peer{position}"), str::to_owned),
+        name: section.name.as_deref().map_or_else(|| format!("peer{}", index + 1), str::to_owned),
         description: options.one("description").map(|value| value.text.to_owned()),
         endpoint,
         allowed_ips,
@@ -131,13 +203,15 @@ pub(super) fn read(
         keying,
     };
     let lines = Lines {
+        report: of_peer,
+        index,
         section: section.line,
         allowed_ips: lines,
         endpoint: endpoint_line.unwrap_or(section.line),
         identity,
         manual,
     };
-    Outcome::Enabled(Some(Box::new((peer, lines))))
+    Outcome::Read(Box::new((peer, lines)))
 }
 
 fn endpoint(

@@ -7,7 +7,6 @@
 use simplevpn_core::crypto::prf::sha1;
 use smoltcp::wire::IpCidr;
 
-use super::diagnostic::Report;
 use super::model::{Keying, Peer};
 use super::peer::Lines;
 use super::prefix::{host_prefix, is_ipv6, overlaps, range, with_address};
@@ -21,26 +20,27 @@ pub(super) fn assign(
     own: &[IpCidr],
     peers: &mut [Peer],
     lines: &mut [Lines],
-    report: &mut Report,
 ) {
     let listed =
         peers.iter().flat_map(|peer| peer.allowed_ips.iter().map(|ip| host_prefix(peer, *ip)));
     let own = own.iter().map(|own| with_len(*own, if is_ipv6(*own) { 128 } else { 32 }));
-    // "Everything else" is around the pool, not in it.
-    let mut taken: Vec<IpCidr> =
-        listed.filter(|prefix| prefix.prefix_len() > 0).chain(own).collect();
+    let mut taken: Vec<IpCidr> = listed.chain(own).collect();
     let without: Vec<bool> = peers.iter().map(|peer| peer.allowed_ips.is_empty()).collect();
     for ipv6 in [false, true] {
         let pools: Vec<_> = pools.iter().filter(|(pool, _)| is_ipv6(*pool) == ipv6).collect();
         let Some((_, line)) = pools.first() else { continue };
+        let mut full = false;
         for ((peer, lines), _) in peers.iter_mut().zip(&mut *lines).zip(&without).filter(|x| *x.1) {
             let Keying::Ike(keys) = &peer.keying else { continue };
-            let name = keys.remote_id.as_ref().map_or(peer.name.as_bytes(), |id| id.data());
-            let Some(address) = pools.iter().find_map(|(pool, _)| free(*pool, name, &taken)) else {
-                let name = &peer.name;
-                let message = format!("pool has no address left for peer '{name}'; list another");
-                report.error(*line, message);
-                return;
+            // One without an identity of its own is called.
+            let host = peer.endpoint.as_ref().map(|endpoint| endpoint.host.to_string());
+            let host = host.unwrap_or_default();
+            let name = keys.remote_id.as_ref().map_or(host.as_bytes(), |id| id.data());
+            let mut pools = pools.iter().filter(|_| !full);
+            let Some(address) = pools.find_map(|(pool, _)| free(*pool, name, &taken)) else {
+                full = true;
+                lines.report.error(*line, "the pool has no address left for it; list another");
+                continue;
             };
             taken.push(address);
             peer.allowed_ips.push(address);
@@ -58,10 +58,13 @@ fn free(pool: IpCidr, name: &[u8], taken: &[IpCidr]) -> Option<IpCidr> {
         |address| longest - pool.prefix_len() > 1 && (address == first || address == last);
     let hash = sha1(&[name]).first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
     let count = u64::try_from(last - first).unwrap_or(u64::MAX).saturating_add(1);
+    // A wider prefix is around the pool, not in it.
+    let taken: Vec<_> =
+        taken.iter().filter(|other| other.prefix_len() >= pool.prefix_len()).collect();
     (0..count.min(TRIES)).find_map(|n| {
         let address = first + u128::from(hash.wrapping_add(n) % count);
         let candidate = with_len(with_address(pool, address), longest);
-        let in_use = no_host(address) || taken.iter().any(|other| overlaps(*other, candidate));
+        let in_use = no_host(address) || taken.iter().any(|other| overlaps(**other, candidate));
         (!in_use).then_some(candidate)
     })
 }

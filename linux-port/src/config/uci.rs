@@ -16,6 +16,9 @@ use crate::sorted::SortedMap;
 /// Longest accepted line, in bytes.
 pub const MAX_LINE: usize = 16 * 1024;
 
+/// How often the reader returns to the line that a fault began on.
+const MAX_RETURNS: usize = 16;
+
 /// A word of the text: borrowed where it stands there as it is, else joined from its pieces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Text<'a> {
@@ -79,20 +82,33 @@ impl Fault {
 /// Reads the whole `text`.
 ///
 /// # Errors
-/// Every fault found; the reader goes on at the next line after one.
+/// Every fault found.
 pub fn parse(text: &str) -> Result<Vec<Section<'_>>, Vec<Fault>> {
+    let (sections, faults) = read(text);
+    if faults.is_empty() { Ok(sections) } else { Err(faults) }
+}
+
+/// Reads what can be read of `text`, and finds every fault in it. The reader goes on at the next
+/// line after one.
+#[must_use]
+pub fn read(text: &str) -> (Vec<Section<'_>>, Vec<Fault>) {
     let unreadable = check_lines(text);
     if !unreadable.is_empty() {
-        return Err(unreadable);
+        return (Vec::new(), unreadable);
     }
     let mut reader = Reader { scanner: Scanner { text, at: 0, line: 1 }, ..Reader::default() };
     while let Some((line, keyword)) = reader.scanner.keyword() {
+        let start = reader.scanner.at;
         if let Err(fault) = reader.command(line, keyword) {
             reader.faults.push(fault);
+            // A quote without its end may have swallowed what follows: that is read as it stands.
+            if reader.scanner.line > line && reader.faults.len() <= MAX_RETURNS {
+                (reader.scanner.at, reader.scanner.line) = (start, line);
+            }
             reader.scanner.skip_line();
         }
     }
-    if reader.faults.is_empty() { Ok(reader.sections) } else { Err(reader.faults) }
+    (reader.sections, reader.faults)
 }
 
 /// Faults that leave nothing worth reading.
@@ -151,7 +167,14 @@ impl<'a> Reader<'a> {
     }
 
     fn config(&mut self, line: usize) -> Result<(), Fault> {
+        // The options that follow belong to this section, whatever is wrong with it.
+        let at = self.sections.len();
+        let kind = Text::Borrowed("");
+        self.sections.push(Section { kind, name: None, line, entries: Vec::new() });
         let kind = self.required(line, "config without a type; write config interface 'vpn0'")?;
+        if let Some(section) = self.sections.get_mut(at) {
+            section.kind = kind.clone();
+        }
         if !kind.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(Fault::new(line, "invalid character in the section type"));
         }
@@ -173,10 +196,12 @@ impl<'a> Reader<'a> {
                 return Err(Fault::new(line, message));
             }
             if first.is_none() {
-                self.names.insert(name.to_string(), self.sections.len());
+                self.names.insert(name.to_string(), at);
             }
         }
-        self.sections.push(Section { kind, name, line, entries: Vec::new() });
+        if let Some(section) = self.sections.get_mut(at) {
+            section.name = name;
+        }
         Ok(())
     }
 

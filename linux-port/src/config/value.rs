@@ -98,6 +98,20 @@ pub(super) fn cidr(text: &str) -> Result<IpCidr, String> {
     Ok(IpCidr::new(address.into(), len))
 }
 
+/// The address of a name server that is somewhere else than on the machine that asks it.
+pub(super) fn name_server(text: &str) -> Result<IpAddr, String> {
+    let address: Option<IpAddr> = text.parse().ok();
+    let is_host = |address: &IpAddr| {
+        let nobodys = address.is_unspecified() || address.is_loopback() || address.is_multicast();
+        !nobodys && *address != IpAddr::V4(Ipv4Addr::BROADCAST)
+    };
+    address.filter(is_host).ok_or_else(|| {
+        "is not the address of a name server; beside pool it is given to peers: write it like \
+         '10.77.0.1' or 'fd77::1'"
+            .to_owned()
+    })
+}
+
 /// A prefix without host bits.
 pub(super) fn network(text: &str) -> Result<IpCidr, String> {
     let prefix = cidr(text)?;

@@ -2,21 +2,26 @@
 //! and it from them (endpoints, MTU, reserved sequence numbers, a changing network).
 
 mod aim;
+mod moves;
 mod path_mtu;
+mod reload;
+mod repairs;
 
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
 use simplevpn_core::{Discards, Event, Instant, OpenerEvent, Path, PeerId};
 
-use self::aim::name_of;
+pub(super) use self::aim::name_of;
+pub(super) use self::moves::Moves;
 use self::path_mtu::LinkMtus;
+use self::repairs::Repairs;
 use super::data_path::DataPath;
 use super::ike::{self, Control, Inbox};
 use super::outer::Outer;
 use super::peers::Peers;
 use super::surroundings::{Surroundings, first_mtu};
-use crate::config::model::{Encap, Interface, Keying, Peer};
+use crate::config::model::{Interface, Keying, Peer};
 use crate::netifd::Announcer;
 use crate::netlink::Netlink;
 use crate::netlink::firewall::FirewallMonitor;
@@ -24,8 +29,8 @@ use crate::netlink::monitor::{Changes, Monitor};
 use crate::outer_socket::Family;
 use crate::resolver::{self, Resolver};
 use crate::sequence_state::SequenceState;
-use crate::sorted::{self, SortedMap};
-use crate::steering::{self, Endpoints, Steering, Underlay};
+use crate::sorted::SortedMap;
+use crate::steering::{self, Agreed, Endpoints, Steering, Underlay};
 use crate::{clock, control};
 
 /// How often [`Engine::tick`] has something to do.
@@ -52,15 +57,19 @@ pub(super) struct Engine {
     device: u32,
     link_mtus: LinkMtus,
     ticked: Instant,
+    /// When the surroundings were last told something.
+    told: Instant,
     pub(super) changed: Changed,
     /// The last trouble with the surroundings, told once.
     trouble: Option<Trouble>,
+    /// When what others have removed of ours was put back.
+    repairs: Repairs,
     /// Tells netifd, if that has started the daemon.
     pub(super) netifd: Option<Announcer>,
     /// `None` where all keys are manual.
     pub(super) ike: Option<Control>,
     /// Names that cannot be resolved, and why, told once.
-    unresolved: SortedMap<String, &'static str>,
+    pub(super) unresolved: SortedMap<String, &'static str>,
 }
 
 /// What keeps the surroundings from being as they should.
@@ -81,12 +90,6 @@ impl From<steering::Error> for Trouble {
             _ => Trouble::Failure(text(error)),
         }
     }
-}
-
-/// What changes only with a restart.
-fn fixed(interface: &Interface) -> impl PartialEq {
-    let Interface { port, nat_port, fwmark, tunlink, state_dir, .. } = interface;
-    (port, nat_port, fwmark, tunlink, state_dir)
 }
 
 /// What the surroundings have to be told at the next tick.
@@ -142,8 +145,10 @@ impl Engine {
             device,
             link_mtus: LinkMtus::new(&interface),
             ticked: now,
+            told: now,
             changed: Changed { endpoints: true, mtu: true, ..Changed::default() },
             trouble: None,
+            repairs: Repairs::default(),
             netifd: netifd.then(|| Announcer::new(&interface.name)),
             unresolved: SortedMap::new(),
             interface,
@@ -177,74 +182,9 @@ impl Engine {
         let around = Surroundings::open(interface, &control::run_dir())?;
         let mut state = None;
         open_state(interface, &mut state)?;
-        let (peers, _, claimed) = Peers::build(&interface.peers, Peers::none(), true, &mut state);
+        let (peers, claimed) = Peers::build(&interface.peers, Peers::none(), &[], &mut state);
         claimed.map_err(text)?;
         Ok((around, state, peers))
-    }
-
-    /// Goes over to another configuration of the same interface. Peers whose keys are the same
-    /// keep their SAs.
-    ///
-    /// # Errors
-    /// A sentence that says what is wrong; what could be applied is applied.
-    pub(super) fn reload(&mut self, interface: Interface, now: Instant) -> Result<(), String> {
-        let mut list = self.peers.list.iter();
-        if interface == self.interface
-            && list.all(|peer| peer.keys().is_none() || peer.pair.is_some())
-        {
-            return Ok(());
-        }
-        if fixed(&interface) != fixed(&self.interface) {
-            return Err(
-                "port, nat_port, fwmark, tunlink and state_dir change only with a restart; \
-                        the configuration before stays in use"
-                    .into(),
-            );
-        }
-        if ike::is_used(&interface) && self.ike.is_none() {
-            return Err("keying 'ike' needs a restart, for its port; the configuration before \
-                        stays in use"
-                .into());
-        }
-        open_state(&interface, &mut self.state)?;
-        // First closed: what is protected from now on leaves in clear text no more.
-        self.steer(&interface).map_err(text)?;
-        let same_identity = self.close_changed(&interface, now);
-        let previous = core::mem::replace(&mut self.peers, Peers::none());
-        self.earlier = self.earlier.merged(&previous.tunnel.discards());
-        let before: Vec<Peer> = previous.list.iter().map(|peer| peer.config.clone()).collect();
-        let (peers, places, claimed) =
-            Peers::build(&interface.peers, previous, same_identity, &mut self.state);
-        self.peers = peers;
-        self.interface = interface;
-        self.adopt_connections(&places);
-        let names = sorted::set(self.interface.peers.iter().filter_map(name_of));
-        for peer in &before {
-            if let Some(name) = name_of(peer)
-                && names.binary_search(&name).is_err()
-            {
-                self.resolver.forget(name);
-                self.unresolved.remove(name);
-            }
-        }
-        // Whoever is to be reached as before keeps the path that was found.
-        let alike = |a: &Peer, b: &Peer| {
-            a.endpoint == b.endpoint && a.encap == b.encap && a.keying == b.keying
-        };
-        for at in 0..self.peers.list.len() {
-            let peer = &self.peers.list[at].config;
-            // Mostly it has the same place.
-            let same_place = before.get(at).is_some_and(|old| alike(old, peer));
-            if !same_place && !before.iter().any(|old| alike(old, peer)) {
-                self.aim(at, now);
-            }
-        }
-        self.changed = Changed { endpoints: true, mtu: true, ..Changed::default() };
-        self.settle();
-        self.announce();
-        log::info!("{}: reloaded; peers {}", self.interface.name, self.peers.list.len());
-        self.call_peers(now);
-        claimed.map_err(text)
     }
 
     /// Ends; with `open`, the killswitch goes too.
@@ -267,12 +207,12 @@ impl Engine {
         while let Some(OpenerEvent::Moved(id, path)) = self.peers.tunnel.opener.poll_event() {
             if self.follows(id, &path) {
                 self.peers.tunnel.sealer.set_path(id, Some(path));
-                self.moved(id, path);
+                self.moved(id, path, now);
             }
         }
         while let Some(event) = self.peers.tunnel.poll_event() {
             match event {
-                Event::Moved(id, path) => self.moved(id, path),
+                Event::Moved(id, path) => self.moved(id, path, now),
                 Event::Exhausting(id) => {
                     self.peers.record(&mut self.state);
                     if let Some(state) = &mut self.state {
@@ -284,45 +224,6 @@ impl Engine {
                 _ => {}
             }
         }
-    }
-
-    /// A peer's newest packet came on another path, on which it is answered by now.
-    fn moved(&mut self, id: PeerId, path: Path) {
-        let Some(peer) = self.peers.list.get_mut(id.index()) else { return };
-        let nat_port = self.interface.nat_port;
-        let port = peer.config.endpoint.as_ref().map_or(nat_port, |endpoint| endpoint.nat_port);
-        let (sealer, encap) = (&mut self.peers.tunnel.sealer, peer.config.encap);
-        match (encap, path) {
-            (Encap::Esp, Path::Udp { remote, .. }) => {
-                sealer.set_path(id, Some(esp_path(remote.ip())));
-            }
-            (Encap::Udp, Path::Esp { remote, .. }) => {
-                let path = udp_path(SocketAddr::new(remote, port), nat_port);
-                sealer.set_path(id, Some(path));
-            }
-            _ => {}
-        }
-        let from = |path: Path| match path {
-            Path::Esp { remote, .. } => esp_path(remote),
-            Path::Udp { remote, local } => udp_path(remote, local.port()),
-        };
-        // To be heard from the same place at another address of ours is no news.
-        if peer.heard.replace(path).is_some_and(|before| from(before) == from(path)) {
-            return;
-        }
-        let name = format!("{}: {}", self.interface.name, peer.config.name);
-        match (encap, path) {
-            (Encap::Esp, Path::Udp { .. }) => {
-                log::warn!("{name}: heard through UDP, answered with raw ESP as configured");
-            }
-            (Encap::Udp, Path::Esp { .. }) => {
-                log::warn!("{name}: heard as raw ESP, answered through UDP as configured");
-            }
-            (_, Path::Esp { remote, .. }) => log::info!("{name}: heard from {remote}, raw ESP"),
-            (_, Path::Udp { remote, .. }) => log::info!("{name}: heard from {remote}, ESP in UDP"),
-        }
-        self.begin_path_mtu(id);
-        self.changed.endpoints = true;
     }
 
     /// Follows what the resolver has found.
@@ -353,13 +254,13 @@ impl Engine {
 
     /// Notes what others changed about the network.
     pub(super) fn handle_network(&mut self, now: Instant) {
-        let changes = self.monitor.changes().unwrap_or(Changes {
-            links: true,
-            addresses: true,
-            routes: true,
-        });
-        self.changed.network |= changes.any();
+        let changes = self.monitor.changes().unwrap_or(Changes::ALL);
+        self.changed.network |= changes.any() || changes.deleted;
         self.changed.ways |= changes.links || changes.routes;
+        if (changes.addresses || changes.links) && self.steering.follow_connected().is_err() {
+            // It is tried again, and told, when the rest is.
+            self.changed.network = true;
+        }
         if changes.addresses || changes.routes {
             self.forget_local_addresses(changes.routes);
             self.move_connections(now);
@@ -370,13 +271,28 @@ impl Engine {
         if changes.any() {
             self.resolver.network_changed(now);
         }
+        if changes.deleted {
+            self.restore(now);
+        }
     }
 
-    /// Notes that others changed the firewall: what is missing of ours is put back.
-    pub(super) fn handle_firewall(&mut self) {
+    /// Puts back what others have changed of our firewall tables.
+    pub(super) fn handle_firewall(&mut self, now: Instant) {
         let Some(firewall) = &mut self.firewall else { return };
-        let table = steering::Identity::of(&self.interface.name).table();
-        self.changed.network |= firewall.deleted(&table);
+        let tables = self.steering.tables();
+        if firewall.meddled(&tables.each_ref().map(String::as_str)) {
+            self.steering.meddled_with();
+            self.changed.network = true;
+            self.restore(now);
+        }
+    }
+
+    /// Puts back at once what others have taken away, unless they keep doing so.
+    fn restore(&mut self, now: Instant) {
+        self.repairs.want();
+        if self.repairs.deadline().is_some_and(|due| due <= now) {
+            self.settle();
+        }
     }
 
     /// Lets routing choose our own address again where the one in use is gone, or where routes
@@ -413,6 +329,7 @@ impl Engine {
             Some(self.ticked.saturating_add(TICK)),
             keepalive,
             self.resolver.poll_timeout(),
+            self.repairs.deadline(),
             self.ike.as_ref().and_then(Control::deadline),
             self.netifd.as_ref().and_then(Announcer::deadline),
         ];
@@ -432,6 +349,9 @@ impl Engine {
             self.changed.network = true;
             self.settle();
         }
+        if self.repairs.deadline().is_some_and(|due| due <= now) {
+            self.settle();
+        }
         self.tick_ike(now);
         if now.saturating_since(self.ticked) < TICK {
             return;
@@ -446,7 +366,18 @@ impl Engine {
         self.call_peers(now);
         self.forget_old_mtus(now);
         self.look_for_lost(now);
+        self.follow_moves(now);
         self.settle();
+    }
+
+    /// Tells the surroundings what has changed without waiting for the next tick, unless they were
+    /// just told something: that takes a time in proportion to the peers, many of whom may come at
+    /// the same time.
+    pub(super) fn settle_soon(&mut self, now: Instant) {
+        let pause = Duration::from_millis(self.peers.list.len() as u64);
+        if now.saturating_since(self.told) >= pause {
+            self.settle();
+        }
     }
 
     /// Tells the surroundings what has changed since the last tick. Trouble is logged once, and
@@ -455,6 +386,7 @@ impl Engine {
         self.link_mtus.forget();
         if core::mem::take(&mut self.changed.ways) {
             self.follow_links();
+            self.aim_where_ways_lead();
         }
         let changed = core::mem::take(&mut self.changed);
         let mut results = Vec::new();
@@ -466,15 +398,29 @@ impl Engine {
             results.push(self.steer(&interface).map_err(Trouble::from));
         }
         if changed.endpoints {
+            let agreed = self.agreed();
+            results.push(self.steering.set_agreed(agreed).map_err(Trouble::from));
             let endpoints = self.endpoints();
             results.push(self.steering.set_endpoints(endpoints).map_err(Trouble::from));
         }
-        if changed.network {
-            results.push(self.steering.refresh().map_err(Trouble::from));
+        let now = clock::now();
+        if changed.network && self.repairs.are_due(now) {
+            let refreshed = self.steering.refresh();
+            if self.repairs.done(!matches!(refreshed, Ok(false)), now) {
+                let name = &self.interface.name;
+                log::warn!(
+                    "{name}: another program keeps removing our routes, rules or firewall; \
+                            they are put back less and less often"
+                );
+            }
+            results.push(refreshed.map(drop).map_err(Trouble::from));
+        } else {
+            self.changed.network = changed.network;
         }
         if results.is_empty() {
             return;
         }
+        self.told = clock::now();
         let trouble = results.into_iter().find_map(Result::err);
         if trouble != self.trouble {
             match &trouble {
@@ -492,10 +438,21 @@ impl Engine {
 
     /// Steers by this configuration, and by the addresses that peers have given us.
     fn steer(&mut self, interface: &Interface) -> Result<(), steering::Error> {
+        let endpoints = self.endpoints();
+        self.steer_towards(interface, endpoints)
+    }
+
+    /// The same for peers that are found at these addresses.
+    fn steer_towards(
+        &mut self,
+        interface: &Interface,
+        endpoints: Endpoints,
+    ) -> Result<(), steering::Error> {
         let mut interface = interface.clone();
         interface.addresses.extend(self.ike.iter().flat_map(Control::given));
         let underlay = Underlay {
-            endpoints: self.endpoints(),
+            endpoints,
+            agreed: self.agreed(),
             ports: self.data.outer.all_ports(),
             ..underlay(&interface, self.mtu, self.netifd.is_some())
         };
@@ -518,17 +475,30 @@ impl Engine {
         let (addresses, routes) = self.steering.delegated();
         let Interface { name, zone, .. } = &self.interface;
         let servers: Vec<IpAddr> = self.ike.iter().flat_map(|ike| ike.name_servers()).collect();
-        let message = crate::netifd::up(name, addresses, &routes, &servers, zone.as_deref());
-        netifd.announce(message, clock::now());
+        let refused = self.interface.refused.iter().flat_map(|peer| peer.reasons());
+        let refused: Vec<String> = refused.map(|why| why.to_string()).collect();
+        let now = clock::now();
+        netifd.complain(&refused, now);
+        let refused = netifd.has_complained().then_some(&*refused);
+        let zone = zone.as_deref();
+        netifd.announce(crate::netifd::up(name, addresses, &routes, &servers, zone, refused), now);
     }
 
     fn endpoints(&self) -> Endpoints {
-        let named = self.peers.tunnel.sealer.peers().filter_map(|(id, outbound)| {
-            let peer = self.peers.list.get(id.index())?;
-            let remote = outbound.path().map(Path::remote).or(peer.aimed)?;
-            Some((peer.config.name.clone(), remote))
-        });
-        named.collect()
+        let peers = self.peers.list.iter().enumerate();
+        peers.filter_map(|(at, peer)| Some((peer.config.name.clone(), self.remote(at)?))).collect()
+    }
+
+    /// Where a peer is at present, if that is known.
+    fn remote(&self, at: usize) -> Option<IpAddr> {
+        let outbound = self.peers.tunnel.sealer.peer(PeerId(at as u32));
+        let path = outbound.and_then(|outbound| outbound.path());
+        path.map(Path::remote).or(self.peers.list.get(at)?.aimed)
+    }
+
+    fn agreed(&self) -> Agreed {
+        let narrow = self.peers.list.iter().filter(|peer| !peer.agreed.is_empty());
+        narrow.map(|peer| (peer.config.name.clone(), peer.agreed.clone())).collect()
     }
 }
 
@@ -557,8 +527,8 @@ pub(super) fn underlay(interface: &Interface, mtu: u16, netifd: bool) -> Underla
     if ike::is_used(interface) {
         ports.insert(0, interface.port);
     }
-    let endpoints = Endpoints::new();
-    Underlay { ports, endpoints, mtu, delegated: netifd }
+    let (endpoints, agreed) = (Endpoints::new(), Agreed::new());
+    Underlay { ports, endpoints, agreed, connected: Vec::new(), mtu, delegated: netifd }
 }
 
 /// Raw ESP to `remote`; routing chooses our address.

@@ -18,22 +18,22 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Closes every interface of `file` that has a killswitch and no daemon, as a daemon that has ended
 /// leaves it. Opens interfaces that were closed once and are gone, disabled or without a killswitch
-/// now, unless a daemon serves them. What has errors in the file stays as it is.
+/// now, unless a daemon serves them. Of an interface with errors everything is closed that can be
+/// read, and nothing is opened.
 ///
 /// # Errors
 /// What is wrong with the file, or with the machine; everything else is done all the same.
 pub fn guard(file: &Path) -> Result<(), Error> {
     privileges::check()?;
-    let judged = config::load_each(file).map_err(Error::Configuration)?;
+    let (judged, mut wrong) = config::read_each(file);
     let run_dir = control::run_dir();
-    control::make_run_dir(&run_dir)?;
-    let mut failures: Vec<String> = Vec::new();
-    for interface in judged.iter().filter_map(|(_, result)| result.as_ref().ok()?.as_ref()) {
-        if interface.killswitch {
-            failures.extend(close(interface, &run_dir).err());
-        }
-    }
+    let made = control::make_run_dir(&run_dir);
+    let mut failures: Vec<String> = made.as_ref().err().cloned().into_iter().collect();
+    let interfaces = judged.iter().filter_map(|judged| judged.interface.as_ref());
+    failures.extend(close_all(interfaces, made.is_ok().then_some(&*run_dir)));
     match steering::closed(&run_dir) {
+        // What cannot be read may be any of them.
+        _ if !wrong.is_empty() => {}
         Ok(names) => {
             let opened = names.iter().map(|name| open(name, &judged, &run_dir));
             failures.extend(opened.filter_map(Result::err));
@@ -41,8 +41,7 @@ pub fn guard(file: &Path) -> Result<(), Error> {
         Err(error) => failures.push(error.to_string()),
     }
     failures.iter().for_each(|failure| log::error!("{failure}"));
-    let wrong: Vec<_> =
-        judged.into_iter().filter_map(|(_, result)| result.err()).flatten().collect();
+    wrong.extend(judged.into_iter().flat_map(|judged| judged.errors));
     match (wrong.is_empty(), failures.is_empty()) {
         (false, _) => Err(Error::Configuration(wrong)),
         (true, false) => Err(Error::Failure("not everything is guarded".into())),
@@ -50,23 +49,41 @@ pub fn guard(file: &Path) -> Result<(), Error> {
     }
 }
 
-fn close(interface: &Interface, run_dir: &Path) -> Result<(), String> {
+/// Closes those of the interfaces that have a killswitch and no daemon. Without a run directory
+/// there is no daemon. Returns what failed.
+pub(super) fn close_all<'i>(
+    interfaces: impl Iterator<Item = &'i Interface>,
+    run_dir: Option<&Path>,
+) -> Vec<String> {
+    let closed = interfaces.filter(|interface| interface.killswitch);
+    closed.filter_map(|interface| close(interface, run_dir).err()).collect()
+}
+
+fn close(interface: &Interface, run_dir: Option<&Path>) -> Result<(), String> {
     let name = &interface.name;
-    let Some(_claim) = Claim::of_guard(run_dir, name, Duration::ZERO)? else { return Ok(()) };
+    let claim = run_dir.map(|dir| Claim::of_guard(dir, name, Duration::ZERO)).transpose()?;
+    if matches!(claim, Some(None)) {
+        return Ok(());
+    }
     let underlay = engine::underlay(interface, first_mtu(interface), false);
-    steering::close(interface, underlay, run_dir).map_err(|error| format!("{name}: {error}"))?;
-    log::info!("{name}: closed");
+    steering::close(interface, underlay, &control::run_dir())
+        .map_err(|error| format!("{name}: {error}"))?;
+    match interface.flawed {
+        false => log::info!("{name}: closed"),
+        true => log::warn!("{name}: has errors, closed as far as it can be read"),
+    }
     Ok(())
 }
 
 /// Opens the interface of this name, which was closed once, if the file wants it so.
 fn open(name: &str, judged: &[Judged], run_dir: &Path) -> Result<(), String> {
-    let patience = match judged.iter().find(|(other, _)| other == name) {
-        Some((_, Err(_))) => return Ok(()),
-        Some((_, Ok(Some(interface)))) if interface.killswitch => return Ok(()),
+    let patience = match judged.iter().find(|judged| judged.name == name) {
+        // An option that cannot be read may be the one that wants it closed.
+        Some(Judged { interface: None, errors, .. }) if !errors.is_empty() => return Ok(()),
+        Some(Judged { interface: Some(interface), .. }) if interface.killswitch => return Ok(()),
         // The daemon that serves it will open it when it reads its file again.
-        Some((_, Ok(Some(_)))) => Duration::ZERO,
-        Some((_, Ok(None))) | None => FAREWELL,
+        Some(Judged { interface: Some(_), .. }) => Duration::ZERO,
+        Some(Judged { interface: None, .. }) | None => FAREWELL,
     };
     match Claim::of_guard(run_dir, name, patience)? {
         Some(_claim) => {

@@ -8,6 +8,7 @@ mod data_path;
 mod engine;
 mod guard;
 mod ike;
+mod load;
 mod outer;
 mod peers;
 mod report;
@@ -26,13 +27,14 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use simplevpn_core::Instant;
 
 use crate::batch::{MAX_PACKET, ReceiveBatch};
+use crate::config::Diagnostic;
 use crate::config::model::Interface;
-use crate::config::{self, Diagnostic};
 use crate::control::{self, ControlServer, NoAnswer, Request};
 use crate::steering::{self, Steering};
 use crate::{capacity, clock, netifd, privileges, status};
 use engine::Engine;
 pub use guard::guard;
+use load::load;
 use outer::{Outer, Which};
 use surroundings::first_mtu;
 
@@ -151,7 +153,17 @@ fn serve(settings: Settings) -> Result<(), Error> {
         // A netifd that is started anew would find the interface served by nobody it knows.
         set_pdeathsig(Signal::SIGTERM)?;
     }
-    let interfaces = load(&settings)?;
+    let (interfaces, verdict) = load(&settings);
+    let run_dir = control::run_dir();
+    let made = control::make_run_dir(&run_dir);
+    // What cannot be served stays closed, as far as it can be read.
+    if matches!(verdict, Err(Error::Configuration(_))) || made.is_err() {
+        let run_dir = made.is_ok().then_some(&*run_dir);
+        let failures = guard::close_all(interfaces.iter(), run_dir);
+        failures.iter().for_each(|failure| log::error!("{failure}"));
+    }
+    verdict?;
+    made?;
     if interfaces.is_empty() {
         let which = settings.only.as_ref().map(|only| format!(" '{only}'")).unwrap_or_default();
         return Err(Error::Failure(format!(
@@ -183,38 +195,6 @@ fn serve(settings: Settings) -> Result<(), Error> {
         }
     }
     result
-}
-
-/// Reads the configuration; its warnings go to the log.
-fn load(settings: &Settings) -> Result<Vec<Interface>, Error> {
-    let Settings { file, only, netifd, tunlink } = settings;
-    let loaded = config::load(file, only.as_deref()).map_err(Error::Configuration)?;
-    loaded.warnings.iter().for_each(|warning| log::warn!("{warning}"));
-    let mut interfaces = loaded.interfaces;
-    for interface in &mut interfaces {
-        if let (true, Some(name), None) = (netifd, &interface.tunlink, tunlink) {
-            return Err(Error::Failure(format!(
-                "{}: tunlink '{name}' is netifd's name for an interface; with --netifd give its \
-                 device, too: --tunlink DEVICE",
-                interface.name
-            )));
-        }
-        interface.tunlink = tunlink.clone().or(interface.tunlink.take());
-    }
-    for (at, interface) in interfaces.iter().enumerate() {
-        let Interface { name, nat_port, .. } = interface;
-        let before = interfaces[..at].iter().find(|other| other.nat_port == *nat_port);
-        if let Some(Interface { name: other, .. }) = before
-            && !ike::only_calls(interface)
-        {
-            return Err(Error::Failure(format!(
-                "{}: {other} and {name} both have nat_port {nat_port}; give one of them another, \
-                 and its peers the same as endpoint_nat_port",
-                file.display()
-            )));
-        }
-    }
-    Ok(interfaces)
 }
 
 /// An interface that is closed, with what it needs privileges for and what only one daemon can
@@ -361,7 +341,7 @@ impl Daemon {
             }
             Source::Resolver => engine.handle_resolver(now),
             Source::Monitor => engine.handle_network(now),
-            Source::Firewall => engine.handle_firewall(),
+            Source::Firewall => engine.handle_firewall(now),
         }
         Ok(())
     }
@@ -411,16 +391,15 @@ impl Daemon {
         false
     }
 
-    /// Reads the configuration again. With errors in it, the one before stays in use.
+    /// Reads the configuration again. With errors in it that leave nothing to run, the one before
+    /// stays in use.
     fn reload(&mut self, now: Instant) {
-        let interfaces = match load(&self.settings) {
-            Ok(interfaces) => interfaces,
-            Err(error) => {
-                log::error!("not reloaded, the configuration before stays in use:");
-                error.log();
-                return;
-            }
-        };
+        let (interfaces, verdict) = load(&self.settings);
+        if let Err(error) = verdict {
+            log::error!("not reloaded, the configuration before stays in use:");
+            error.log();
+            return;
+        }
         for at in (0..self.served.len()).rev() {
             let name = &self.served[at].engine.interface.name;
             if !interfaces.iter().any(|interface| interface.name == *name)

@@ -14,11 +14,13 @@ use simplevpn_core::{
 };
 use smoltcp::wire::IpCidr;
 
+use super::engine::Moves;
 use crate::config::host_prefix;
-use crate::config::model::{Keying, ManualKeys, Peer};
+use crate::config::model::{Authentication, IkeKeys, Interface, Keying, ManualKeys, Peer};
 use crate::crypto::Key;
+use crate::netlink::network;
 use crate::sequence_state::{BLOCK, Claimed, PairId, SequenceState, StateError};
-use crate::sorted::SortedMap;
+use crate::sorted::{self, SortedMap};
 
 /// A tunnel whose storage is on the heap.
 pub(super) type HeapTunnel = Tunnel<'static, Key>;
@@ -39,12 +41,16 @@ pub(super) struct PeerState {
     pub(super) heard: Option<Path>,
     /// The SPIs of its inbound SAs that IKE has installed.
     pub(super) spis: Vec<u32>,
+    /// What has followed from its moves.
+    pub(super) moves: Moves,
     /// Whether IKE has led its packets elsewhere, which the surroundings do not know yet.
     pub(super) redirected: bool,
+    /// What IKE agreed on last for our end, unless that is any address; it stays when the SA goes.
+    pub(super) agreed: Vec<IpCidr>,
     /// The prefixes of its policies at present, in host space.
     policies: Vec<IpCidr>,
-    /// Our selectors at present.
-    local: Selectors,
+    /// Our selectors at present; none is any address.
+    local: Vec<IpCidr>,
 }
 
 impl PeerState {
@@ -56,9 +62,11 @@ impl PeerState {
             aimed: None,
             heard: None,
             spis: Vec::new(),
+            moves: Moves::default(),
             redirected: false,
+            agreed: Vec::new(),
             policies: policies(config),
-            local: policy(config).1,
+            local: config.local_ips.clone(),
         }
     }
 
@@ -73,38 +81,58 @@ impl PeerState {
     }
 }
 
-/// By what a peer is found again in another configuration: its manual SPI, or its name.
-type Known = (u32, String);
-
-fn known_by(peer: &Peer) -> Known {
-    match manual(peer) {
-        Some(keys) => (keys.spi_in, String::new()),
-        None => (0, peer.name.clone()),
-    }
+/// The place in another configuration of the peer that a peer of this one is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) at: usize,
+    /// Whether its SAs serve as they are.
+    pub(super) same_sas: bool,
 }
 
-/// The peers of another configuration.
-pub(super) struct Others<'p>(SortedMap<Known, &'p Peer>);
-
-impl<'p> Others<'p> {
-    pub(super) fn new(peers: &'p [Peer]) -> Others<'p> {
-        Others(peers.iter().map(|peer| (known_by(peer), peer)).collect())
-    }
-
-    /// Whether the SAs of a peer serve one of these.
-    pub(super) fn have(&self, before: &Peer) -> bool {
-        self.0.get(&known_by(before)).is_some_and(|after| same_sas(before, after))
-    }
+/// Finds each peer of `after` among those of `before`: by what it is recognised by, whatever its
+/// section is called and wherever it stands.
+pub(super) fn places(before: &Interface, after: &Interface) -> Vec<Option<Place>> {
+    let peers = before.peers.iter().enumerate();
+    let known = sorted::set(peers.map(|(at, peer)| (peer.identity(), at)));
+    let place = |peer: &Peer| {
+        let identity = peer.identity();
+        let found = known.get(known.partition_point(|(other, _)| *other < identity));
+        let at = found.filter(|(other, _)| *other == identity)?.1;
+        let same_sas = same_sas((before, before.peers.get(at)?), (after, peer));
+        Some(Place { at, same_sas })
+    };
+    after.peers.iter().map(place).collect()
 }
 
-fn same_sas(before: &Peer, after: &Peer) -> bool {
-    before.keying == after.keying && (manual(after).is_some() || of_sas(before) == of_sas(after))
+/// Whether the SAs of a peer serve it in another configuration.
+fn same_sas((before, old): (&Interface, &Peer), (after, new): (&Interface, &Peer)) -> bool {
+    let same_keys = match (&old.keying, &new.keying) {
+        (Keying::Manual(old), Keying::Manual(new)) => return old == new,
+        (Keying::Ike(old), Keying::Ike(new)) => of_keys(old) == of_keys(new),
+        _ => return false,
+    };
+    let by_key = |keys: &IkeKeys| matches!(keys.authentication, Authentication::PublicKey { .. });
+    let by_key = matches!(&new.keying, Keying::Ike(keys) if by_key(keys));
+    let asks =
+        |interface: &Interface, peer: &Peer| interface.virtual_addresses && peer.endpoint.is_some();
+    same_keys
+        && of_sas(old) == of_sas(new)
+        && (!by_key || before.private_key == after.private_key)
+        && asks(before, old) == asks(after, new)
+        // One that is not to be looked for any more has been found.
+        && (new.endpoint.is_none() || old.endpoint == new.endpoint)
+}
+
+/// The keys that negotiated SAs depend on: when they are negotiated does not matter.
+fn of_keys(keys: &IkeKeys) -> impl PartialEq {
+    let IkeKeys { local_id, remote_id, authentication, start: _ } = keys;
+    (local_id, remote_id, authentication)
 }
 
 /// What negotiated SAs depend on beside the keys.
 fn of_sas(peer: &Peer) -> impl PartialEq {
-    let Peer { offset, offset6, encap, endpoint, allowed_ips, local_ips, .. } = peer;
-    (offset, offset6, encap, endpoint, allowed_ips, local_ips)
+    let Peer { offset, offset6, encap, allowed_ips, local_ips, .. } = peer;
+    (offset, offset6, encap, allowed_ips, local_ips)
 }
 
 fn manual(peer: &Peer) -> Option<&ManualKeys> {
@@ -121,12 +149,16 @@ pub(super) struct Peers {
     /// Whether some peer [was redirected](PeerState::redirected): nobody looks through all of them
     /// for each message.
     pub(super) redirected: bool,
+    /// Whether something else was [agreed](PeerState::agreed) with some peer, which the surroundings
+    /// do not know yet.
+    pub(super) agreed: bool,
+    /// Whose each configured prefix is, in host space.
+    owners: SortedMap<IpCidr, PeerId>,
 }
 
 impl Peers {
-    /// Builds the tunnel for `configs`. What `previous` has in common with it moves over, of
-    /// negotiated SAs only with `same_identity`; the sequence numbers of the rest are given back,
-    /// and those of new peers claimed. Also returns the place that each peer had before.
+    /// Builds the tunnel for `configs`. What `previous` has in common with it, as `places` tell,
+    /// moves over; the sequence numbers of the rest are given back, and those of new peers claimed.
     ///
     /// # Errors
     /// When a new peer gets no sequence numbers. All new peers then lack SAs: nothing is sent to
@@ -134,24 +166,21 @@ impl Peers {
     pub(super) fn build(
         configs: &[Peer],
         mut previous: Peers,
-        same_identity: bool,
+        places: &[Option<Place>],
         state: &mut Option<SequenceState>,
-    ) -> (Peers, Vec<Option<usize>>, Result<(), StateError>) {
-        let mut peers = Peers { tunnel: tunnel_for(configs), list: Vec::new(), redirected: true };
+    ) -> (Peers, Result<(), StateError>) {
+        let mut peers = Peers { redirected: true, ..Peers::without(configs) };
         // A manual one that got no sequence numbers tries again.
-        let is_kept = |peer: &PeerState| match peer.config.keying {
-            Keying::Manual(_) => peer.pair.is_some(),
-            Keying::Ike(_) => same_identity,
+        let is_kept = |at: &usize| {
+            let before = previous.list.get(*at);
+            before.is_some_and(|peer| peer.keys().is_none() || peer.pair.is_some())
         };
-        let before = previous.list.iter().enumerate().filter(|(_, peer)| is_kept(peer));
-        let before: SortedMap<Known, usize> =
-            before.map(|(at, peer)| (known_by(&peer.config), at)).collect();
-        let (mut new, mut places) = (Vec::new(), Vec::new());
-        for (id, config) in (0..).map(PeerId).zip(configs) {
-            let known = before.get(&known_by(config)).copied();
-            let known = known.filter(|at| same_sas(&previous.list[*at].config, config));
-            places.push(known);
-            match known {
+        let kept = |place: &Option<Place>| place.filter(|p| p.same_sas).map(|p| p.at);
+        let kept: Vec<_> = places.iter().map(|place| kept(place).filter(is_kept)).collect();
+        let mut new = Vec::new();
+        let kept = kept.into_iter().chain(core::iter::repeat(None));
+        for ((id, config), kept) in (0..).map(PeerId).zip(configs).zip(kept) {
+            match kept {
                 Some(at) => peers.adopt(id, config, &mut previous, at),
                 None => {
                     new.extend(manual(config).map(|_| id));
@@ -161,12 +190,33 @@ impl Peers {
         }
         previous.release(state);
         let claimed = peers.claim(&new, state);
-        (peers, places, claimed)
+        (peers, claimed)
     }
 
     /// No peers at all.
     pub(super) fn none() -> Peers {
-        Peers { tunnel: tunnel_for(&[]), list: Vec::new(), redirected: false }
+        Peers::without(&[])
+    }
+
+    /// Room for peers of these configurations, none of which is there yet.
+    fn without(configs: &[Peer]) -> Peers {
+        let all = (0..).map(PeerId).zip(configs);
+        let owners = all.flat_map(|(id, peer)| policies(peer).into_iter().map(move |p| (p, id)));
+        Peers {
+            tunnel: tunnel_for(configs),
+            list: Vec::new(),
+            redirected: false,
+            agreed: false,
+            owners: owners.collect(),
+        }
+    }
+
+    /// The peer that a prefix in host space is configured for: the one with the longest prefix around
+    /// it.
+    pub(super) fn owner(&self, prefix: &IpCidr) -> Option<PeerId> {
+        let around = (0..=prefix.prefix_len()).rev();
+        let around = around.map(|len| network(&IpCidr::new(prefix.address(), len)));
+        around.into_iter().find_map(|around| self.owners.get(&around).copied())
     }
 
     /// Gives all sequence numbers back that were not used.
@@ -212,15 +262,15 @@ impl Peers {
 
     /// A peer that was not there before, still without SAs.
     fn add(&mut self, id: PeerId, config: &Peer) {
-        let (offset, local) = policy(config);
-        let outbound = OutboundPeer::new(offset, local.clone());
-        self.put(id, config, outbound, InboundPeer::new(offset, local));
+        let (offset, local) = (offset(config), || selectors(&config.local_ips));
+        let outbound = OutboundPeer::new(offset, local());
+        self.put(id, config, outbound, InboundPeer::new(offset, local()));
         self.list.push(PeerState::new(config));
     }
 
     /// A peer that was there before under the same keys.
     fn adopt(&mut self, id: PeerId, config: &Peer, previous: &mut Peers, at: usize) {
-        let (offset, local) = policy(config);
+        let (offset, local) = (offset(config), || selectors(&config.local_ips));
         let old = PeerId(at as u32);
         let (sealer, opener) = (&mut previous.tunnel.sealer, &mut previous.tunnel.opener);
         let outbound = sealer.remove_peer(old);
@@ -228,8 +278,8 @@ impl Peers {
         let (Some(outbound), Some(inbound)) = (outbound, inbound) else {
             return self.add(id, config);
         };
-        let outbound = outbound.with_policy(offset, local.clone());
-        self.put(id, config, outbound, inbound.with_policy(offset, local));
+        let outbound = outbound.with_policy(offset, local());
+        self.put(id, config, outbound, inbound.with_policy(offset, local()));
         let before = &mut previous.list[at];
         let spis = core::mem::take(&mut before.spis);
         let spi = before.keys().map(|keys| keys.spi_in);
@@ -240,15 +290,12 @@ impl Peers {
                 log::error!("peer {}: no room for its inbound SA", config.name);
             }
         }
-        let PeerState { mtu_learned, aimed, heard, redirected, .. } = *before;
+        let PeerState { mtu_learned, aimed, heard, moves, redirected, .. } = *before;
         let (policies, local) = (before.policies.clone(), before.local.clone());
-        let pair = before.pair.take();
-        let after = PeerState::new(config);
-        self.list.push(PeerState { pair, mtu_learned, aimed, heard, spis, redirected, ..after });
-        if config.keying == before.config.keying
-            && manual(config).is_none()
-            && self.set_policy(id, policies, local).is_err()
-        {
+        let (pair, agreed) = (before.pair.take(), core::mem::take(&mut before.agreed));
+        let kept = PeerState { aimed, heard, spis, moves, redirected, ..PeerState::new(config) };
+        self.list.push(PeerState { pair, mtu_learned, agreed, ..kept });
+        if manual(config).is_none() && self.set_policy(id, policies, local).is_err() {
             log::error!("peer {}: its policies do not fit", config.name);
         }
     }
@@ -256,20 +303,21 @@ impl Peers {
     /// Gives a peer other policies (in host space) and other selectors of ours.
     ///
     /// # Errors
-    /// When they would take from other peers what is theirs, or do not fit: then it has fewer.
+    /// When another peer has one of them, or they do not fit: then it has fewer.
     pub(super) fn set_policy(
         &mut self,
         id: PeerId,
         policies: Vec<IpCidr>,
-        local: Selectors,
+        local: Vec<IpCidr>,
     ) -> Result<(), SpdError> {
         let Some(peer) = self.list.get_mut(id.index()) else { return Err(SpdError::Full) };
         if peer.policies == policies && peer.local == local {
             return Ok(());
         }
-        let (offset, _) = policy(&peer.config);
+        let offset = offset(&peer.config);
         let before = core::mem::replace(&mut peer.policies, policies);
-        peer.local = local.clone();
+        peer.local = local;
+        let local = || selectors(&peer.local);
         let (sealer, opener) = (&mut self.tunnel.sealer, &mut self.tunnel.opener);
         for prefix in &before {
             sealer.remove_policy(prefix);
@@ -277,8 +325,8 @@ impl Peers {
         }
         let (outbound, inbound) = (sealer.remove_peer(id), opener.remove_peer(id));
         if let (Some(outbound), Some(inbound)) = (outbound, inbound) {
-            sealer.insert_peer(id, outbound.with_policy(offset, local.clone()))?;
-            opener.insert_peer(id, inbound.with_policy(offset, local))?;
+            sealer.insert_peer(id, outbound.with_policy(offset, local()))?;
+            opener.insert_peer(id, inbound.with_policy(offset, local()))?;
         }
         let mut refused = Ok(());
         peer.policies.retain(|prefix| {
@@ -298,8 +346,8 @@ impl Peers {
         &mut self,
         id: PeerId,
         config: &Peer,
-        outbound: OutboundPeer<Key>,
-        inbound: InboundPeer,
+        outbound: OutboundPeer<'static, Key>,
+        inbound: InboundPeer<'static>,
     ) {
         let (sealer, opener) = (&mut self.tunnel.sealer, &mut self.tunnel.opener);
         let mut all = sealer.insert_peer(id, outbound).and(opener.insert_peer(id, inbound));
@@ -376,14 +424,18 @@ fn tunnel_for(configs: &[Peer]) -> HeapTunnel {
 }
 
 /// What a peer's policies are about, in host space.
-fn policies(config: &Peer) -> Vec<IpCidr> {
-    config.allowed_ips.iter().map(|prefix| host_prefix(config, *prefix)).collect()
+pub(super) fn policies(config: &Peer) -> Vec<IpCidr> {
+    config.allowed_ips.iter().map(|prefix| network(&host_prefix(config, *prefix))).collect()
 }
 
-fn policy(config: &Peer) -> (Offset, Selectors) {
-    // The configuration has at most as many as fit.
-    let local = Selectors::new(&config.local_ips).unwrap_or_default();
-    (Offset::new(config.offset, config.offset6), local)
+fn offset(config: &Peer) -> Offset {
+    Offset::new(config.offset, config.offset6)
+}
+
+/// The same prefixes for one half of the tunnel. Most peers have few, which need no memory of their
+/// own.
+fn selectors(local: &[IpCidr]) -> Selectors<'static> {
+    Selectors::new(local).unwrap_or_else(|| Selectors::lent(local.to_vec().into()))
 }
 
 /// The two SAs of a manually keyed peer; `None` if a key has the wrong length.
@@ -408,4 +460,83 @@ fn associations(
     }
     let inbound = InboundSa { spi: keys.spi_in, key, salt, esn: keys.esn, window, peer };
     Some((outbound, inbound))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEYS: [&str; 2] = [
+        "PUAXw+hDiVqStwqnTRt+vJyYLM8uxJaMwM1V8Sr0Zgw=",
+        "/FHNjmIYoaONpH7QAjDwWAgW7RO6MwOsXeuRFUiQgCU=",
+    ];
+
+    /// An interface with two anonymous peers, the second of which has these further options.
+    fn interface(options: &str) -> Interface {
+        let key = "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=";
+        let mut text = format!(
+            "config interface 'vpn0'\n\toption proto 'simplevpn'\n\toption private_key '{key}'\n"
+        );
+        for (number, key) in (1..).zip(KEYS) {
+            text += &format!(
+                "config simplevpn_vpn0\n\toption public_key '{key}'\n\
+                 \tlist allowed_ips '10.{number}.0.0/16'\n"
+            );
+        }
+        crate::config::parse("f", &(text + options)).unwrap().interfaces.remove(0)
+    }
+
+    fn kept(before: &Interface, after: &Interface) -> Vec<Option<(usize, bool)>> {
+        let places = places(before, after);
+        places.into_iter().map(|place| place.map(|place| (place.at, place.same_sas))).collect()
+    }
+
+    #[test]
+    fn a_peer_is_recognised_by_what_it_is() {
+        let before = interface("");
+        let mut after = before.clone();
+        after.peers.reverse();
+        after.peers[0].name = "renamed".into();
+        assert_eq!(kept(&before, &after), [Some((1, true)), Some((0, true))]);
+        after.peers.remove(1);
+        assert_eq!(kept(&before, &after), [Some((1, true))]);
+        assert_eq!(kept(&after, &before), [None, Some((0, true))]);
+    }
+
+    #[test]
+    fn sas_are_kept_where_an_edit_does_not_concern_them() {
+        let before = interface("\toption endpoint_host '192.0.2.1'\n");
+        let edited = |options: &str| kept(&before, &interface(options))[1].unwrap().1;
+        let endpoint = "\toption endpoint_host '192.0.2.1'\n";
+        for same in [
+            "option description 'x'",
+            "option persistent_keepalive '5'",
+            "option start 'none'",
+            "option route_allowed_ips '0'",
+        ] {
+            assert!(edited(&format!("{endpoint}\t{same}\n")), "{same}");
+        }
+        assert!(edited(""), "it is not looked for any more");
+        for other in [
+            "list allowed_ips '10.3.0.0/16'",
+            "list local_ips '10.9.0.0/16'",
+            "option offset '0.16.0.0'",
+            "option encap 'udp'",
+            "option local_id 'a.example'",
+            "option endpoint_port '501'",
+            "option preshared_key 'EC6QLBNOuSg5y4669fT6gQbbp7Sz9Yt8zFblA5N2mZo='",
+        ] {
+            assert!(!edited(&format!("{endpoint}\t{other}\n")), "{other}");
+        }
+        assert!(!edited("\toption endpoint_host '192.0.2.2'\n"));
+    }
+
+    #[test]
+    fn what_we_are_concerns_those_who_know_us_by_it() {
+        let before = interface("\toption endpoint_host '192.0.2.1'\n");
+        let asks = Interface { virtual_addresses: true, ..before.clone() };
+        assert_eq!(kept(&before, &asks), [Some((0, true)), Some((1, false))], "it is asked");
+        let other = Interface { private_key: None, ..before.clone() };
+        assert_eq!(kept(&before, &other), [Some((0, false)), Some((1, false))]);
+    }
 }

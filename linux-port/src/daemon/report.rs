@@ -23,6 +23,7 @@ impl Engine {
             since: self.since,
             steering: self.steering.mode().name(),
             killswitch: interface.killswitch,
+            gap: self.steering.gap(),
             mtu: self.mtu,
             nat_port: nat_port.unwrap_or(interface.nat_port),
             fwmark: steering::mark(interface.fwmark).0,
@@ -33,12 +34,14 @@ impl Engine {
                 .zip(&self.peers.list)
                 .map(|(id, peer)| self.peer_status(id, peer))
                 .collect(),
+            refused: interface.refused.clone(),
         }
     }
 
     /// Everything that was dropped, wherever that was.
     fn drops(&self) -> Vec<(&'static str, u64)> {
-        let tunnel = self.earlier.merged(&self.peers.tunnel.discards());
+        let ike = self.ike.as_ref().map(|ike| *ike.discards()).unwrap_or_default();
+        let tunnel = self.earlier.merged(&self.peers.tunnel.discards()).merged(&ike);
         let mut drops: Vec<_> = tunnel.iter().map(|(why, count)| (why.name(), count)).collect();
         let counters = &self.data.counters;
         for (name, count) in &mut drops {
@@ -55,6 +58,7 @@ impl Engine {
         ]);
         // What the firewall cannot tell is not shown.
         drops.extend(self.steering.rejected().map(|count| ("clear_text", count.packets)));
+        drops.extend(self.steering.stopped().map(|count| ("clear_text_out", count.packets)));
         drops
     }
 

@@ -41,6 +41,7 @@ pub(super) mod number {
     pub(crate) const IFLA_IFNAME: u16 = 3;
     pub(crate) const IFLA_MTU: u16 = 4;
     pub(crate) const IFLA_AF_SPEC: u16 = 26;
+    pub(crate) const IFLA_GROUP: u16 = 27;
     pub(crate) const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
     pub(crate) const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
     pub(crate) const IFF_UP: u32 = 1;
@@ -61,10 +62,12 @@ pub(super) mod number {
     pub(crate) const RTN_UNICAST: u8 = 1;
     pub(crate) const RTN_LOCAL: u8 = 2;
     pub(crate) const RTN_UNREACHABLE: u8 = 7;
+    pub(crate) const RTN_THROW: u8 = 9;
     pub(crate) const RT_SCOPE_UNIVERSE: u8 = 0;
     pub(crate) const RT_SCOPE_LINK: u8 = 253;
     pub(crate) const RT_SCOPE_NOWHERE: u8 = 255;
 
+    pub(crate) const FRA_DST: u16 = 1;
     pub(crate) const FRA_PRIORITY: u16 = 6;
     pub(crate) const FRA_FWMARK: u16 = 10;
     pub(crate) const FRA_SUPPRESS_PREFIXLEN: u16 = 14;
@@ -154,6 +157,8 @@ pub(super) struct Message<'a> {
     pub(super) kind: u16,
     pub(super) flags: u16,
     pub(super) sequence: u32,
+    /// Who asked for what the kernel tells about; mostly the number of a process.
+    pub(super) sender: u32,
     pub(super) body: &'a [u8],
 }
 
@@ -165,6 +170,7 @@ pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
             kind: read_u16(bytes, 4)?,
             flags: read_u16(bytes, 6)?,
             sequence: read_u32(bytes, 8)?,
+            sender: read_u32(bytes, 12)?,
             body: bytes.get(HEADER..len)?,
         };
         bytes = bytes.get(align(len)..).unwrap_or_default();
@@ -270,7 +276,8 @@ mod tests {
             body.extend_from_slice(if capped { &quoted[..HEADER] } else { &quoted });
             body.extend(Request::nested(number::NLMSGERR_ATTR_MSG, b"no such luck\0"));
             let flags = number::NLM_F_ACK_TLVS | if capped { number::NLM_F_CAPPED } else { 0 };
-            let message = Message { kind: number::NLMSG_ERROR, flags, sequence: 1, body: &body };
+            let message =
+                Message { kind: number::NLMSG_ERROR, flags, sequence: 1, sender: 0, body: &body };
             assert_eq!(outcome(&message), Err((Errno::EEXIST, Some("no such luck".into()))));
         }
     }

@@ -4,6 +4,7 @@
 //! crash. Adding what is there and deleting what is not there are no errors. Not here: gateways,
 //! multipath, routing by source, neighbours; [`monitor`] follows changes that others make.
 
+mod attachment;
 pub mod firewall;
 mod message;
 pub mod monitor;
@@ -18,6 +19,7 @@ pub use nix::errno::Errno;
 use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType};
 use smoltcp::wire::IpCidr;
 
+pub use attachment::Attachment;
 pub use types::{Family, Link, Route, Rule, Target, Way, network};
 
 use crate::sorted;
@@ -25,6 +27,9 @@ use message::{Message, Request, attributes, number::*, read_address, read_u8, re
 
 /// Who made a route or rule (`ip route show proto 50`): the number of ESP among IP protocols.
 pub const PROTOCOL: u8 = 50;
+/// The group of our TUN devices (`ip link show group`), by which firewall rules know those of other
+/// interfaces.
+pub const DEVICE_GROUP: u32 = 0x5300_0032;
 /// The table `main`.
 pub const TABLE_MAIN: u32 = 254;
 
@@ -67,7 +72,11 @@ impl Netlink {
     /// # Errors
     /// When the kernel gives no netlink socket.
     pub fn open() -> Result<Netlink, Error> {
-        let socket = open_socket(SockFlag::empty(), SockProtocol::NetlinkRoute)?;
+        Netlink::of(SockProtocol::NetlinkRoute)
+    }
+
+    fn of(protocol: SockProtocol) -> Result<Netlink, Error> {
+        let socket = open_socket(SockFlag::empty(), protocol)?;
         const EXT_ACK: i32 = 11;
         const CAP_ACK: i32 = 10;
         const GET_STRICT_CHK: i32 = 12;
@@ -93,7 +102,7 @@ impl Netlink {
         }
     }
 
-    /// Brings the device up, without an automatic IPv6 link-local address: a TUN device has no
+    /// Brings the device up as one of ours ([`DEVICE_GROUP`]), without an automatic IPv6 link-local address: a TUN device has no
     /// neighbours who would answer router solicitations.
     ///
     /// # Errors
@@ -105,7 +114,8 @@ impl Netlink {
             .bytes(IFLA_AF_SPEC, &inet6);
         // A kernel without IPv6 has no such mode and needs none.
         let _ = self.exchange(&quiet, &mut |_| {});
-        let request = Request::new(RTM_NEWLINK, NLM_F_ACK, &link_header(index, IFF_UP, IFF_UP));
+        let header = link_header(index, IFF_UP, IFF_UP);
+        let request = Request::new(RTM_NEWLINK, NLM_F_ACK, &header).u32(IFLA_GROUP, DEVICE_GROUP);
         self.exchange(&request, &mut |_| {})
             .map_err(|e| error(format!("bringing device #{index} up"), e))
     }
@@ -139,28 +149,35 @@ impl Netlink {
     /// # Errors
     /// When the kernel refuses the question.
     pub fn addresses(&mut self) -> Result<Vec<(u32, IpCidr)>, Error> {
-        let mut found = Vec::new();
-        let request = Request::new(RTM_GETADDR, NLM_F_DUMP, &[0; 8]);
-        self.exchange(&request, &mut |m| found.extend(parse_address(m)))
-            .map_err(|e| error("listing addresses".into(), e))?;
-        Ok(found)
+        Ok(self.all_addresses()?.into_iter().map(|(index, local, _)| (index, local)).collect())
     }
 
-    /// The prefixes that are connected to devices other than `except`.
+    /// The networks that are connected to devices other than `except`: those of their addresses,
+    /// and the other ends of point-to-point links.
     ///
     /// # Errors
     /// When the kernel refuses the question.
     pub fn connected(&mut self, except: Option<u32>) -> Result<Vec<IpCidr>, Error> {
         let prefixes = self
-            .addresses()?
+            .all_addresses()?
             .into_iter()
-            .filter(|(index, address)| {
+            .filter(|(index, address, connected)| {
                 let local = IpAddr::from(address.address());
                 let link_local = matches!(local, IpAddr::V6(a) if a.is_unicast_link_local());
-                Some(*index) != except && !local.is_loopback() && !link_local
+                let alone = is_host(connected) && address == connected;
+                Some(*index) != except && !local.is_loopback() && !link_local && !alone
             })
-            .map(|(_, address)| network(&address));
+            .map(|(.., connected)| network(&connected));
         Ok(sorted::set(prefixes))
+    }
+
+    /// Index of the device, address and connected network of each address.
+    fn all_addresses(&mut self) -> Result<Vec<(u32, IpCidr, IpCidr)>, Error> {
+        let mut found = Vec::new();
+        let request = Request::new(RTM_GETADDR, NLM_F_DUMP, &[0; 8]);
+        self.exchange(&request, &mut |m| found.extend(parse_address(m)))
+            .map_err(|e| error("listing addresses".into(), e))?;
+        Ok(found)
     }
 
     /// Gives a device an address.
@@ -450,18 +467,24 @@ fn address_request(kind: u16, flags: u16, index: u32, address: &IpCidr) -> Reque
         .address(IFA_ADDRESS, address.address().into())
 }
 
-fn parse_address(message: &Message<'_>) -> Option<(u32, IpCidr)> {
+/// The address, and what it connects: on a point-to-point link another one.
+fn parse_address(message: &Message<'_>) -> Option<(u32, IpCidr, IpCidr)> {
     let prefix_len = read_u8(message.body, 1)?;
     let index = read_u32(message.body, 4)?;
-    let mut address = None;
+    let (mut local, mut connected) = (None, None);
     for (kind, payload) in attributes(message.body.get(8..)?) {
         match kind {
-            IFA_LOCAL => address = read_address(payload),
-            IFA_ADDRESS => address = address.or(read_address(payload)),
+            IFA_LOCAL => local = read_address(payload),
+            IFA_ADDRESS => connected = read_address(payload),
             _ => {}
         }
     }
-    cidr(address?, prefix_len).map(|address| (index, address))
+    let (local, connected) = (local.or(connected)?, connected.or(local)?);
+    Some((index, cidr(local, prefix_len)?, cidr(connected, prefix_len)?))
+}
+
+fn is_host(prefix: &IpCidr) -> bool {
+    prefix.prefix_len() == if Family::of(prefix) == Family::V4 { 32 } else { 128 }
 }
 
 /// None for a prefix length that the family does not have.
@@ -475,6 +498,7 @@ fn route_request(kind: u16, flags: u16, route: &Route) -> Request {
     let (route_type, add_scope) = match route.target {
         Target::Device(_) => (RTN_UNICAST, RT_SCOPE_LINK),
         Target::Unreachable => (RTN_UNREACHABLE, RT_SCOPE_UNIVERSE),
+        Target::Throw => (RTN_THROW, RT_SCOPE_UNIVERSE),
     };
     let mut header = [0; 12];
     header[0] = Family::of(destination).number();
@@ -500,7 +524,7 @@ fn route_request(kind: u16, flags: u16, route: &Route) -> Request {
     };
     match route.target {
         Target::Device(index) => request.u32(RTA_OIF, index),
-        Target::Unreachable => request,
+        Target::Unreachable | Target::Throw => request,
     }
 }
 
@@ -528,6 +552,7 @@ fn parse_route(message: &Message<'_>) -> Option<Route> {
     let target = match read_u8(body, 7)? {
         RTN_UNICAST => Target::Device(device?),
         RTN_UNREACHABLE => Target::Unreachable,
+        RTN_THROW => Target::Throw,
         _ => return None,
     };
     let destination = cidr(destination, read_u8(body, 1)?)?;
@@ -555,6 +580,7 @@ fn parse_way(message: &Message<'_>) -> Option<Way> {
 fn rule_request(kind: u16, flags: u16, rule: &Rule) -> Request {
     let mut header = [0; 12];
     header[0] = rule.family.number();
+    header[1] = rule.to.map_or(0, |to| to.prefix_len());
     header[7] = FR_ACT_TO_TBL;
     let invert = if rule.not_mark.is_some() { FIB_RULE_INVERT } else { 0 };
     header[8..12].copy_from_slice(&invert.to_ne_bytes());
@@ -562,6 +588,9 @@ fn rule_request(kind: u16, flags: u16, rule: &Rule) -> Request {
         .u32(FRA_PRIORITY, rule.priority)
         .u32(FRA_TABLE, rule.table)
         .bytes(FRA_PROTOCOL, &[PROTOCOL]);
+    if let Some(to) = rule.to {
+        request = request.address(FRA_DST, to.address().into());
+    }
     if let Some((mark, mask)) = rule.not_mark {
         request = request.u32(FRA_FWMARK, mark).u32(FRA_FWMASK, mask);
     }
@@ -578,8 +607,10 @@ fn parse_rule(message: &Message<'_>) -> Option<Rule> {
     let inverted = read_u32(body, 8)? & FIB_RULE_INVERT != 0;
     let (mut priority, mut mark, mut mask, mut suppress) = (0, 0, 0, None);
     let (mut table, mut ours) = (u32::from(read_u8(body, 4)?), false);
+    let mut to = None;
     for (kind, payload) in attributes(body.get(12..)?) {
         match kind {
+            FRA_DST => to = cidr(read_address(payload)?, read_u8(body, 1)?),
             FRA_PRIORITY => priority = read_u32(payload, 0)?,
             FRA_FWMARK => mark = read_u32(payload, 0)?,
             FRA_FWMASK => mask = read_u32(payload, 0)?,
@@ -592,7 +623,7 @@ fn parse_rule(message: &Message<'_>) -> Option<Rule> {
         }
     }
     let not_mark = inverted.then_some((mark, mask));
-    ours.then_some(Rule { family, priority, not_mark, table, suppress_prefix_len: suppress })
+    ours.then_some(Rule { family, priority, not_mark, to, table, suppress_prefix_len: suppress })
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! Following the changes that others make to links, addresses and routes: a WAN that comes up, a
-//! LAN that is renumbered.
+//! LAN that is renumbered; and what they take away of ours, routes and rules.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -7,6 +7,9 @@ use nix::sys::socket::{self, MsgFlags, NetlinkAddr, SockFlag, SockProtocol};
 
 use super::message::{self, number::*, read_u8};
 use super::{Errno, Error, PROTOCOL};
+
+/// `RTNLGRP_IPV6_RULE`, as a bit of `nl_groups`.
+const RTMGRP_IPV6_RULE: i32 = 1 << (19 - 1);
 
 /// What has changed since it was last asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -17,10 +20,15 @@ pub struct Changes {
     pub addresses: bool,
     /// A route that is not ours came or went.
     pub routes: bool,
+    /// A rule was deleted, or a route of ours: by others, or by ourselves.
+    pub deleted: bool,
 }
 
 impl Changes {
-    /// Whether anything has changed.
+    /// Everything, for want of knowing better.
+    pub const ALL: Changes = Changes { links: true, addresses: true, routes: true, deleted: true };
+
+    /// Whether anything that is not ours has changed.
     #[must_use]
     pub fn any(self) -> bool {
         self.links || self.addresses || self.routes
@@ -50,7 +58,9 @@ impl Monitor {
             | libc::RTMGRP_IPV4_IFADDR
             | libc::RTMGRP_IPV4_ROUTE
             | libc::RTMGRP_IPV6_IFADDR
-            | libc::RTMGRP_IPV6_ROUTE;
+            | libc::RTMGRP_IPV6_ROUTE
+            | libc::RTMGRP_IPV4_RULE
+            | RTMGRP_IPV6_RULE;
         let socket = super::open_socket(SockFlag::SOCK_NONBLOCK, SockProtocol::NetlinkRoute)?;
         let address = NetlinkAddr::new(0, u32::try_from(groups).unwrap_or(0));
         socket::bind(socket.as_raw_fd(), &address)
@@ -73,7 +83,7 @@ impl Monitor {
                 Err(Errno::EAGAIN) => return Ok(changes),
                 Err(Errno::EINTR) => {}
                 Err(Errno::ENOBUFS) => {
-                    changes = Changes { links: true, addresses: true, routes: true };
+                    changes = Changes::ALL;
                 }
                 Err(errno) => return Err(failed("reading network changes", errno)),
             }
@@ -85,6 +95,13 @@ fn failed(attempt: &str, errno: Errno) -> Error {
     super::error(attempt.into(), (errno, None))
 }
 
+/// Whether a rule may have been ours: kernels before 4.17 do not know whose it was.
+fn is_perhaps_ours(rule: &message::Message<'_>) -> bool {
+    let attributes = message::attributes(rule.body.get(12..).unwrap_or_default());
+    let mut protocols = attributes.filter(|(kind, _)| *kind == FRA_PROTOCOL);
+    protocols.next().is_none_or(|(_, payload)| read_u8(payload, 0) == Some(PROTOCOL))
+}
+
 fn note(changes: &mut Changes, message: &message::Message<'_>) {
     match message.kind {
         RTM_NEWLINK | RTM_DELLINK => changes.links = true,
@@ -92,6 +109,8 @@ fn note(changes: &mut Changes, message: &message::Message<'_>) {
         RTM_NEWROUTE | RTM_DELROUTE if read_u8(message.body, 5) != Some(PROTOCOL) => {
             changes.routes = true;
         }
+        RTM_DELROUTE => changes.deleted = true,
+        RTM_DELRULE => changes.deleted |= is_perhaps_ours(message),
         _ => {}
     }
 }

@@ -38,6 +38,12 @@ fn links_and_addresses() {
         let connected = vec![prefix("10.77.0.0/24"), prefix("fd77::/64")];
         assert_eq!(netlink.connected(None).unwrap(), connected);
         assert!(netlink.connected(Some(index)).unwrap().is_empty());
+        let tun = device(&mut netlink, "tun7");
+        sh(
+            "ip address add 10.88.0.1 peer 10.99.0.1/32 dev tun7; ip address add 10.88.0.9/32 dev tun7",
+        );
+        assert!(addresses(&mut netlink, tun).contains(&prefix("10.88.0.1/32")));
+        assert_eq!(netlink.connected(Some(index)).unwrap(), [prefix("10.99.0.1/32")]);
         for text in ["10.77.0.2/24", "fd77::2/64"] {
             netlink.delete_address(index, &prefix(text)).unwrap();
             netlink.delete_address(index, &prefix(text)).unwrap();
@@ -61,6 +67,7 @@ fn routes_are_idempotent_and_recognised() {
                 for (table, target, metric) in [
                     (table, Target::Device(vpn), metric),
                     (table, Target::Unreachable, 70_000),
+                    (table, Target::Throw, 70_001),
                     (TABLE_MAIN, Target::Device(vpn), metric),
                     (TABLE_MAIN, Target::Unreachable, 70_000),
                 ] {
@@ -186,6 +193,7 @@ fn the_kernel_explains_itself() {
             family: Family::V6,
             priority: 500,
             not_mark: None,
+            to: None,
             table: 0,
             suppress_prefix_len: None,
         };
@@ -206,6 +214,7 @@ fn rules_are_idempotent_and_recognised() {
                 family,
                 priority: 500,
                 not_mark: Some((0x5300_0000, 0xff00_0000)),
+                to: None,
                 table: 0x5300_0000,
                 suppress_prefix_len: None,
             };
@@ -216,12 +225,19 @@ fn rules_are_idempotent_and_recognised() {
                 suppress_prefix_len: Some(0),
                 ..marked
             };
-            for rule in [marked, suppressed, marked, suppressed] {
-                netlink.add_rule(&rule).unwrap();
+            let to = if family == Family::V4 { "10.1.2.0/24" } else { "fd01:2::/64" };
+            let to = Rule { to: Some(prefix(to)), suppress_prefix_len: Some(23), ..suppressed };
+            let other = if family == Family::V4 { "10.1.3.0/24" } else { "fd01:3::/64" };
+            let other = Rule { to: Some(prefix(other)), ..to };
+            let all = [marked, suppressed, to, other];
+            for rule in all.iter().chain(&all) {
+                netlink.add_rule(rule).unwrap();
             }
-            assert_eq!(netlink.rules(family).unwrap(), Some(vec![marked, suppressed]));
-            for rule in [marked, suppressed, marked, suppressed] {
-                netlink.delete_rule(&rule).unwrap();
+            assert_eq!(netlink.rules(family).unwrap(), Some(all.to_vec()));
+            netlink.delete_rule(&suppressed).unwrap();
+            assert_eq!(netlink.rules(family).unwrap(), Some(vec![marked, to, other]));
+            for rule in all.iter().chain(&all) {
+                netlink.delete_rule(rule).unwrap();
             }
             assert_eq!(netlink.rules(family).unwrap(), Some(vec![]), "the kernel's stay");
         }

@@ -105,6 +105,8 @@ pub enum Target {
     Device(u32),
     /// Nowhere: the sender gets "host unreachable".
     Unreachable,
+    /// Out of its table: the rules that follow decide.
+    Throw,
 }
 
 /// A route of ours.
@@ -141,6 +143,7 @@ impl fmt::Display for Route {
                 write!(f, "{} dev {name}", self.destination)?;
             }
             Target::Unreachable => write!(f, "unreachable {}", self.destination)?,
+            Target::Throw => write!(f, "throw {}", self.destination)?,
         }
         if let Some(source) = self.source {
             write!(f, " src {source}")?;
@@ -159,6 +162,8 @@ pub struct Rule {
     pub priority: u32,
     /// The rule is for packets whose mark, masked, is *not* this one: `(mark, mask)`.
     pub not_mark: Option<(u32, u32)>,
+    /// The rule is for packets to this prefix, without host bits; `None`: to any address.
+    pub to: Option<IpCidr>,
     /// The table.
     pub table: u32,
     /// Results with a prefix of at most this length do not count.
@@ -170,6 +175,9 @@ impl fmt::Display for Rule {
         write!(f, "{} {}:", self.family, self.priority)?;
         if let Some((mark, mask)) = self.not_mark {
             write!(f, " not fwmark {mark:#x}/{mask:#x}")?;
+        }
+        if let Some(to) = self.to {
+            write!(f, " to {to}")?;
         }
         write!(f, " lookup {}", self.table)?;
         match self.suppress_prefix_len {

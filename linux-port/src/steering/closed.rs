@@ -16,6 +16,11 @@ pub(super) fn path(run_dir: &Path, interface: &str) -> PathBuf {
     run_dir.join(format!("{interface}{SUFFIX}"))
 }
 
+/// Whether there is no such file, perhaps because there is no run directory for it.
+pub(super) fn is_nowhere(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
 /// Remembers `interface`.
 pub(super) fn remember(run_dir: &Path, interface: &str) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(run_dir)?;
@@ -25,7 +30,7 @@ pub(super) fn remember(run_dir: &Path, interface: &str) -> io::Result<()> {
 /// Forgets `interface`; one that nobody remembers is fine.
 pub(super) fn forget(run_dir: &Path, interface: &str) -> io::Result<()> {
     match fs::remove_file(path(run_dir, interface)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Err(error) if !is_nowhere(&error) => Err(error),
         _ => Ok(()),
     }
 }
@@ -36,7 +41,7 @@ pub(super) fn forget(run_dir: &Path, interface: &str) -> io::Result<()> {
 /// Those of reading the directory, except that a missing one remembers nothing.
 pub(super) fn remembered(run_dir: &Path) -> io::Result<Vec<String>> {
     let entries = match fs::read_dir(run_dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if is_nowhere(&error) => return Ok(Vec::new()),
         other => other?,
     };
     let mut names = Vec::new();

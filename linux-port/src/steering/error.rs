@@ -47,7 +47,7 @@ pub enum Error {
         /// The other, inside the first.
         second: IpCidr,
     },
-    /// A prefix takes the place of a network this machine is connected to.
+    /// A prefix is a network this machine is connected to.
     Conflict(Conflict),
 }
 
@@ -101,25 +101,23 @@ impl From<rp_filter::Error> for Error {
     }
 }
 
-/// A peer's prefix that swallows a network this machine is connected to. Hosts and prefixes within
-/// such a network are fine: that is the same-subnet case.
+/// A peer's prefix that is a network this machine is connected to. A wider one leaves that network
+/// out, and hosts and prefixes within it are the same-subnet case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conflict {
     /// The peer's name.
     pub peer: String,
-    /// Its prefix in host space.
+    /// Its prefix in host space, and the connected network.
     pub prefix: IpCidr,
-    /// The connected network.
-    pub connected: IpCidr,
 }
 
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Conflict { peer, prefix, connected } = self;
+        let Conflict { peer, prefix } = self;
         write!(
             f,
-            "{prefix} of peer {peer} covers {connected}, to which this machine is connected; give \
-             the peer an offset, or longer prefixes"
+            "{prefix} of peer {peer} is a network to which this machine is connected; give the peer \
+             an offset, or a wider prefix or longer ones"
         )
     }
 }

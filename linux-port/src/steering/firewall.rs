@@ -3,8 +3,15 @@
 //! - `inbound`: what claims to come from a protected prefix and did not come through the tunnel is
 //!   dropped and counted (RFC 4301 section 5.2), whether the tunnel is up or down. Protected are
 //!   all allowed_ips longer than /0, in host space, and under `steering offset` the real addresses
-//!   too. A /0 protects nothing by itself: every packet of the LAN and of the WAN, such as the
+//!   too; but not what of them is a connected network's ([`super::onlink`]). A /0 protects nothing by itself: every packet of the LAN and of the WAN, such as the
 //!   ICMP errors for our own ESP, comes from some address within it.
+//! - `inbound`: nobody on the link talks to the tunnel's own addresses, configured or given by a
+//!   peer: Linux answers for every address on every device, so that a stranger could learn them,
+//!   reach what listens there and meddle with connections in the tunnel (CVE-2019-14899). An
+//!   address which another device has as well is that device's to open. This is decided here, and
+//!   not in the killswitch's table, because it is wanted without a killswitch, too, and because
+//!   this hook has a chain already. What a bridge carries from port to port ([`BRIDGED`]) is not
+//!   for this machine and left alone.
 //! - `inbound` and `notrack_out`: ESP between us and the peers is not tracked, since an entry of
 //!   one direction would make the kernel refuse the other. The ESP of hosts behind us stays tracked.
 //!   Untracked ESP is never `established`: whoever filters input has to accept protocol 50
@@ -23,10 +30,11 @@ use smoltcp::wire::IpCidr;
 
 use super::cover::Cover;
 use super::identity::Identity;
+use super::killswitch::BRIDGED;
 use super::underlay::{Endpoints, Underlay, prefixes};
-use super::{Error, Mode};
+use super::{Error, Mode, onlink};
 use crate::config::model::{Interface, Peer};
-use crate::netlink::Family;
+use crate::netlink::{DEVICE_GROUP, Family};
 use crate::nft::{Chain, Count, Counter, Set, Table};
 use crate::sorted;
 
@@ -51,7 +59,11 @@ pub(super) fn table(
 ) -> Table {
     let tun = &interface.name;
     let mut sets = endpoint_sets(&underlay.endpoints);
-    sets.extend(protected(interface, mode));
+    let protected = protected_prefixes(interface, mode);
+    sets.extend(by_family(["protected4", "protected6"], &protected));
+    let bypassed = onlink::bypassed(&protected, &underlay.connected);
+    sets.extend(by_family(["onlink4", "onlink6"], &bypassed));
+    sets.extend(own_sets(&[]));
     let mut chains = vec![clamp(underlay.mtu)];
     chains.extend(inbound(tun, &underlay.ports));
     chains.extend(outbound(tun, mark));
@@ -73,25 +85,42 @@ pub(super) fn endpoint_sets(endpoints: &Endpoints) -> Vec<Set> {
     ]
 }
 
-fn protected(interface: &Interface, mode: Mode) -> Vec<Set> {
+/// What may come out of the tunnel only and, with the killswitch, leave through it only: all
+/// allowed_ips longer than /0, also those of refused peers, in order.
+pub(super) fn protected_prefixes(interface: &Interface, mode: Mode) -> Vec<IpCidr> {
     let all = interface
         .peers
         .iter()
         .flat_map(prefixes)
         .flat_map(|p| [Some(p.host), (mode == Mode::Offset).then_some(p.wire)])
         .flatten()
+        .chain(interface.refused.iter().flat_map(|peer| peer.prefixes.iter().copied()))
         .filter(|p| p.prefix_len() > 0);
-    let all = sorted::set(all);
+    sorted::set(all)
+}
+
+/// The sets of prefixes of the one and the other family.
+pub(super) fn by_family([v4, v6]: [&'static str; 2], all: &[IpCidr]) -> [Set; 2] {
     let of =
         |family| all.iter().filter(|p| Family::of(p) == family).map(IpCidr::to_string).collect();
-    vec![
-        Set { name: "protected4", kind: "ipv4_addr", prefixes: true, elements: of(Family::V4) },
-        Set { name: "protected6", kind: "ipv6_addr", prefixes: true, elements: of(Family::V6) },
+    [
+        Set { name: v4, kind: "ipv4_addr", prefixes: true, elements: of(Family::V4) },
+        Set { name: v6, kind: "ipv6_addr", prefixes: true, elements: of(Family::V6) },
     ]
+}
+
+/// The sets of the tunnel's own addresses.
+pub(super) fn own_sets(own: &[IpAddr]) -> Vec<Set> {
+    let of =
+        |v4: bool| sorted::set(own.iter().filter(|a| a.is_ipv4() == v4).map(IpAddr::to_string));
+    let set = |name, kind, elements| Set { name, kind, prefixes: false, elements };
+    vec![set("own4", "ipv4_addr", of(true)), set("own6", "ipv6_addr", of(false))]
 }
 
 fn inbound(tun: &str, ports: &[u16]) -> Vec<Chain> {
     let mut suspicious = vec![
+        "ip saddr @onlink4 accept".to_string(),
+        "ip6 saddr @onlink6 accept".to_string(),
         // Our own multicasts come back to us; nobody else may use our addresses anyway.
         "fib saddr type local accept".to_string(),
         "meta l4proto esp fib daddr type local accept".to_string(),
@@ -108,6 +137,9 @@ fn inbound(tun: &str, ports: &[u16]) -> Vec<Chain> {
     entry.extend(untracked("saddr", "fib daddr type local notrack accept"));
     entry.extend([
         "iifname \"lo\" accept".to_string(),
+        format!("{} accept", ours(BRIDGED.0, BRIDGED.1)),
+        stranger("ip", "own4"),
+        stranger("ip6", "own6"),
         "ip saddr @protected4 goto suspicious".to_string(),
         "ip6 saddr @protected6 goto suspicious".to_string(),
     ]);
@@ -116,6 +148,14 @@ fn inbound(tun: &str, ports: &[u16]) -> Vec<Chain> {
         Chain { name: "suspicious", hook: "", rules: suspicious },
         Chain { name: "inbound", hook, rules: entry },
     ]
+}
+
+/// Drops what comes for the tunnel's own address by another way than a tunnel of ours.
+fn stranger(ip: &str, own: &str) -> String {
+    format!(
+        "{ip} daddr @{own} iifgroup != {DEVICE_GROUP} fib saddr type != local \
+         counter name {REJECTED} drop"
+    )
 }
 
 /// What leaves this machine, by whatever way.
@@ -134,7 +174,7 @@ fn outbound(tun: &str, (mark, mask): (u32, u32)) -> Vec<Chain> {
 }
 
 /// Matches what our own sockets send.
-fn ours(mark: u32, mask: u32) -> String {
+pub(super) fn ours(mark: u32, mask: u32) -> String {
     format!("meta mark & {mask:#x} == {mark:#x}")
 }
 
@@ -157,10 +197,12 @@ fn clamp(mtu: u16) -> Chain {
 }
 
 fn redirect(interface: &Interface, (mark, mask): (u32, u32), ports: &[u16]) -> Vec<Chain> {
-    let mut leave_alone = vec![format!("{} accept", ours(mark, mask))];
+    let mut leave_alone =
+        [(mark, mask), BRIDGED].map(|(mark, mask)| format!("{} accept", ours(mark, mask))).to_vec();
     leave_alone
         .extend(port_set(ports).map(|p| format!("udp sport {p} fib saddr type local accept")));
     leave_alone.push(SPECIAL.to_string());
+    leave_alone.extend(["ip daddr @onlink4 accept", "ip6 daddr @onlink6 accept"].map(String::from));
     let dnat = dnat(interface);
     let output = [leave_alone.clone(), dnat.clone()].concat();
     let came_through = vec![format!("iifname \"{}\" accept", interface.name)];
@@ -222,7 +264,7 @@ pub(super) fn unambiguous(interface: &Interface) -> Result<(), Error> {
     Ok(())
 }
 
-fn port_set(ports: &[u16]) -> Option<String> {
+pub(super) fn port_set(ports: &[u16]) -> Option<String> {
     let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
     (!ports.is_empty()).then(|| format!("{{ {} }}", ports.join(", ")))
 }

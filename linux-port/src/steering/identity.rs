@@ -1,5 +1,7 @@
 //! The numbers and names by which what belongs to an interface is found in the kernel again.
 
+use smoltcp::wire::IpCidr;
+
 use crate::config::model::Fwmark;
 use crate::netlink::{Family, Route, Rule, TABLE_MAIN, Target};
 
@@ -42,9 +44,10 @@ pub fn mark(fwmark: Option<Fwmark>) -> (u32, u32) {
 pub struct Identity {
     /// Name of the interface.
     pub interface: String,
-    /// Table of the prefixes longer than /0.
+    /// Table of the prefixes longer than /0. It throws back connected networks inside them.
     pub t1: u32,
-    /// Table of the default routes.
+    /// Table of the default routes, and of prefixes around connected networks: for what T1 throws
+    /// back when the network is gone.
     pub t0: u32,
     /// Metric of the killswitch's routes.
     pub killswitch_metric: u32,
@@ -75,18 +78,24 @@ impl Identity {
         format!("simplevpn_{}", self.interface)
     }
 
+    /// Name of the killswitch's own firewall table: no interface's name has a hyphen.
+    #[must_use]
+    pub fn guard(&self) -> String {
+        format!("{}-guard", self.table())
+    }
+
     /// Whether a route of ours belongs to this interface, whose TUN device has this index.
     #[must_use]
     pub fn owns_route(&self, route: &Route, device: Option<u32>) -> bool {
         [self.t1, self.t0].contains(&route.table)
             || match route.target {
-                Target::Unreachable => route.metric == self.killswitch_metric,
+                Target::Unreachable | Target::Throw => route.metric == self.killswitch_metric,
                 Target::Device(index) => device == Some(index),
             }
     }
 
     /// Whether a rule of ours belongs to this interface and, among `all` rules of ours, to no
-    /// other: the rule for `main` looks the same for two interfaces of one slot.
+    /// other: the rules for `main` look the same for two interfaces of one slot.
     #[must_use]
     pub fn owns_rule(&self, rule: &Rule, all: &[Rule]) -> bool {
         let shared = |other: &Rule| {
@@ -98,13 +107,23 @@ impl Identity {
         }
     }
 
-    /// The rules for a family in which `t1`, `t0` have routes. The second and third are there for
-    /// full tunnels only: without one, nobody else's routing changes.
-    pub(super) fn rules(&self, family: Family, mark: (u32, u32), t1: bool, t0: bool) -> Vec<Rule> {
+    /// The rules for a family in which T1 has routes and throws `onlink` networks back, and T0 has
+    /// default routes if `full`. Those for `main` are there for full tunnels and for such networks
+    /// only: nobody else's routing changes. That for T1 is the last, because what it throws back
+    /// needs the others.
+    pub(super) fn rules(
+        &self,
+        family: Family,
+        mark: (u32, u32),
+        t1: bool,
+        full: bool,
+        onlink: &[IpCidr],
+    ) -> Vec<Rule> {
         let into = |priority: u32, table| Rule {
             family,
             priority: priority + self.slot,
             not_mark: Some(mark),
+            to: None,
             table,
             suppress_prefix_len: None,
         };
@@ -114,11 +133,19 @@ impl Identity {
             ..into(PRIORITY_MAIN, TABLE_MAIN)
         };
         let mut rules = Vec::new();
+        if full {
+            rules.push(main);
+        }
+        let onlink = onlink.iter().filter(|network| Family::of(network) == family);
+        rules.extend(onlink.map(|network| {
+            let suppress_prefix_len = Some(u32::from(network.prefix_len()).saturating_sub(1));
+            Rule { to: Some(*network), suppress_prefix_len, ..main }
+        }));
+        if !rules.is_empty() {
+            rules.push(into(PRIORITY_T0, self.t0));
+        }
         if t1 {
             rules.push(into(PRIORITY_T1, self.t1));
-        }
-        if t0 {
-            rules.extend([main, into(PRIORITY_T0, self.t0)]);
         }
         rules
     }

@@ -15,10 +15,15 @@
 //! behind is found again without any file.
 //!
 //! The killswitch consists of `unreachable` routes of high metric beside every route into the
-//! tunnel, of the rules and of the firewall table. When the daemon dies the TUN device takes its
-//! routes along and the killswitch takes over; [`down`] opens it. [`close`] puts it in place without
-//! a daemon. The local network is reachable throughout, because only prefixes for the tunnel, or
-//! default routes behind `main`, are closed.
+//! tunnel, of the rules, and of two firewall tables: one for what comes in, and one of its own
+//! (`killswitch`) for what leaves by whatever way, routes and rules or not. When the daemon dies
+//! the TUN device takes its routes along and the killswitch takes over; [`down`] opens it. [`close`]
+//! puts it in place without a daemon. The local network is reachable throughout, because only
+//! prefixes for the tunnel, or default routes behind `main`, are closed, and connected networks
+//! inside them keep their own way (`onlink`): `main` prefers the longest prefix by itself, T1
+//! throws them back to it.
+//!
+//! What others take away of all this, [`Steering::refresh`] puts back.
 //!
 //! Where netifd runs the daemon ([`Underlay::delegated`]), the device's addresses and its routes in
 //! `main` are netifd's to put in place; rules, tables, killswitch and firewall stay ours.
@@ -31,7 +36,10 @@ mod cover;
 mod error;
 mod firewall;
 mod identity;
+mod killswitch;
+mod onlink;
 mod plan;
+mod refused;
 pub mod rp_filter;
 mod source;
 mod underlay;
@@ -45,12 +53,13 @@ use smoltcp::wire::IpCidr;
 
 pub use self::error::{Conflict, Error};
 pub use self::identity::{Identity, mark};
+use self::killswitch::Around;
 pub use self::plan::Plan;
 use self::rp_filter::ReversePath;
 use self::source::Sources;
-pub use self::underlay::{Endpoints, Underlay};
-use crate::config::model::{self, Interface};
-use crate::netlink::{Family, Netlink, Route, Rule, TABLE_MAIN};
+pub use self::underlay::{Agreed, Endpoints, Underlay};
+use crate::config::model::{self, Interface, RefusedPeer};
+use crate::netlink::{Family, Netlink, Route, Rule, TABLE_MAIN, Target};
 use crate::{nft, sorted};
 
 /// A steering mode, decided.
@@ -85,22 +94,25 @@ impl fmt::Display for Mode {
     }
 }
 
-/// The prefixes of `interface` that swallow one of the `connected` networks. A default route does
-/// not: `main` comes before it.
+/// The prefixes of `interface` that are one of the `connected` networks: each would be to take the
+/// other's packets. Of a wider and a longer prefix the longer one does (`onlink`).
 #[must_use]
 pub fn conflicts(interface: &Interface, connected: &[IpCidr]) -> Vec<Conflict> {
     let mut found = Vec::new();
     for peer in interface.peers.iter().filter(|p| p.route_allowed_ips) {
-        for prefix in underlay::prefixes(peer).map(|p| p.host).filter(|p| p.prefix_len() > 0) {
-            let covered = connected.iter().filter(|c| prefix.contains_subnet(c));
-            found.extend(covered.map(|&connected| Conflict {
-                peer: peer.name.clone(),
-                prefix,
-                connected,
-            }));
+        for prefix in underlay::prefixes(peer).map(|p| p.host) {
+            if connected.iter().any(|network| takes_away(&prefix, network)) {
+                found.push(Conflict { peer: peer.name.clone(), prefix });
+            }
         }
     }
     found
+}
+
+/// Whether a prefix that is led elsewhere takes a connected network away. A wider one leaves the
+/// network out (`onlink`).
+fn takes_away(prefix: &IpCidr, connected: &IpCidr) -> bool {
+    prefix.prefix_len() > 0 && prefix == connected
 }
 
 /// The mode in which this machine steers `interface`.
@@ -115,7 +127,9 @@ pub fn choose(interface: &Interface, netlink: &mut Netlink) -> Result<Mode, Erro
         model::Steering::Policy | model::Steering::Auto => Mode::Policy,
     };
     let used = |family| {
-        interface.peers.iter().flat_map(underlay::prefixes).any(|p| Family::of(&p.wire) == family)
+        let of_family = |prefix: &IpCidr| Family::of(prefix) == family;
+        interface.peers.iter().flat_map(|peer| &peer.allowed_ips).any(of_family)
+            || interface.refused.iter().flat_map(|peer| &peer.prefixes).any(of_family)
     };
     let mut able = can_mark(mark(interface.fwmark).0);
     for family in Family::ALL.into_iter().filter(|f| used(*f)) {
@@ -138,7 +152,10 @@ fn can_mark(mark: u32) -> bool {
 #[derive(Debug)]
 pub struct Steering {
     identity: Identity,
+    /// Of its refused peers what can be closed.
     interface: Interface,
+    /// All of its refused peers.
+    refused: Vec<RefusedPeer>,
     mode: Mode,
     underlay: Underlay,
     plan: Plan,
@@ -148,8 +165,14 @@ pub struct Steering {
     device: Option<u32>,
     /// Of the routes into the TUN device.
     sources: Sources,
-    /// Whether the firewall table could not be made as it should be.
-    table_failed: bool,
+    /// Whether sockets can carry our mark.
+    marks: bool,
+    /// What the firewall tables say about the machine.
+    around: Around,
+    /// Whether the firewall tables are not as they should be.
+    tables_failed: bool,
+    /// Whether IPv6 was found switched off on the TUN device.
+    ipv6_off: bool,
 }
 
 impl Steering {
@@ -161,15 +184,20 @@ impl Steering {
     /// what was closed by then, or by an earlier run, stays closed.
     pub fn prepare(
         interface: &Interface,
-        underlay: Underlay,
+        mut underlay: Underlay,
         run_dir: &Path,
     ) -> Result<Steering, Error> {
         let mut netlink = Netlink::open()?;
         let mode = choose(interface, &mut netlink)?;
+        let (identity, refused) = (Identity::of(&interface.name), interface.refused.clone());
+        let interface = &refused::closable(interface, &identity, &mut netlink)?;
+        underlay.connected = connected(interface, &mut netlink)?;
+        no_conflict(interface, mode, &underlay)?;
         let plan = Plan::new(interface, mode, &underlay)?;
         let mut steering = Steering {
-            identity: Identity::of(&interface.name),
+            identity,
             interface: interface.clone(),
+            refused,
             mode,
             underlay,
             plan,
@@ -178,9 +206,11 @@ impl Steering {
             run_dir: run_dir.into(),
             device: None,
             sources: Sources::new(),
-            table_failed: false,
+            marks: can_mark(mark(interface.fwmark).0),
+            around: Around::default(),
+            tables_failed: false,
+            ipv6_off: false,
         };
-        steering.no_conflict(interface)?;
         if let Err(error) = steering.apply() {
             // Without a killswitch nothing half done stays; the first trouble is the one to tell.
             let _ = steering.leave();
@@ -200,7 +230,12 @@ impl Steering {
     pub fn install(&mut self, device: u32) -> Result<(), Error> {
         self.device = Some(device);
         self.netlink.set_up(device)?;
-        self.apply_routes()
+        // From here on there is a daemon that follows the machine's networks.
+        if self.is_followed() {
+            self.apply_tables()?;
+        }
+        self.apply_routes()?;
+        self.follow_networks()
     }
 
     /// The addresses of the TUN device, and the routes into it in `main` with their preferred
@@ -239,20 +274,29 @@ impl Steering {
         if self.plan.table.is_some() {
             let now = firewall::endpoint_sets(&self.underlay.endpoints);
             // Should somebody have flushed the table, it is made anew.
-            nft::change(&self.identity.table(), &before, &now).or_else(|_| self.apply_table())?;
+            nft::change(&self.identity.table(), &before, &now).or_else(|_| self.apply_tables())?;
         }
         self.apply_reverse_path()?;
-        if let Some(device) = self.device
-            && self.sources_now(device)? != self.sources
-        {
-            self.apply_routes()?;
-        }
+        self.apply_sources()?;
         match self.plan.endpoint_inside(self.mode, &self.underlay.endpoints) {
             Some((endpoint, prefix)) => {
                 Err(Error::EndpointInside { endpoint, prefix, mode: self.mode })
             }
             None => Ok(()),
         }
+    }
+
+    /// Tells which traffic selectors were agreed with the peers for our end: what this machine itself
+    /// sends into the tunnel comes from an address among them.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_agreed(&mut self, agreed: Agreed) -> Result<(), Error> {
+        if agreed == self.underlay.agreed {
+            return Ok(());
+        }
+        self.underlay.agreed = agreed;
+        self.apply_sources()
     }
 
     /// Tells the MTU of the TUN device, in bytes, to which TCP is clamped.
@@ -265,7 +309,7 @@ impl Steering {
         }
         self.underlay.mtu = mtu;
         self.plan = Plan::new(&self.interface, self.mode, &self.underlay)?;
-        self.apply_table()
+        self.apply_tables()
     }
 
     /// Goes over to another configuration of the same interface, and to this underlay. What both
@@ -273,40 +317,65 @@ impl Steering {
     ///
     /// # Errors
     /// Like [`Steering::prepare`]; the older configuration is then still in place, or closed.
-    pub fn update(&mut self, interface: &Interface, underlay: Underlay) -> Result<(), Error> {
+    pub fn update(&mut self, interface: &Interface, mut underlay: Underlay) -> Result<(), Error> {
         let mode = choose(interface, &mut self.netlink)?;
+        let refused = interface.refused.clone();
+        let interface = &refused::closable(interface, &self.identity, &mut self.netlink)?;
+        underlay.connected = connected(interface, &mut self.netlink)?;
         let plan = Plan::new(interface, mode, &underlay)?;
-        self.no_conflict(interface)?;
-        self.interface = interface.clone();
+        no_conflict(interface, mode, &underlay)?;
+        (self.interface, self.refused) = (interface.clone(), refused);
         (self.mode, self.underlay, self.plan) = (mode, underlay, plan);
         self.apply()
     }
 
-    /// After others changed links, addresses or routes: makes new devices loose where needed and
-    /// puts back what has gone missing.
+    /// After others changed links, addresses, routes, or what is ours: makes new devices loose where
+    /// needed, follows the machine's networks and puts back what has gone missing; whether anything
+    /// had.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when this machine is now connected to a network that a peer's prefix
-    /// covers, with everything in place; otherwise like [`Steering::prepare`].
-    pub fn refresh(&mut self) -> Result<(), Error> {
-        self.apply_reverse_path()?;
-        self.apply_routes()?;
-        let table = self.identity.table();
-        if self.plan.table.is_some()
-            && (self.table_failed || nft::count(&table, firewall::REJECTED)?.is_none())
-        {
-            self.apply_table()?;
+    /// [`Error::Conflict`] when this machine is now connected to a network that is a peer's prefix,
+    /// with everything in place; otherwise like [`Steering::prepare`].
+    pub fn refresh(&mut self) -> Result<bool, Error> {
+        self.follow_connected()?;
+        if self.interface.flawed {
+            let refused = self.refused.clone();
+            let given = Interface { refused, ..self.interface.clone() };
+            let closable = refused::closable(&given, &self.identity, &mut self.netlink)?;
+            if closable.refused != self.interface.refused {
+                return self.update(&given, self.underlay.clone()).map(|()| false);
+            }
         }
-        self.no_conflict(&self.interface.clone())
+        self.apply_reverse_path()?;
+        let mut restored = self.apply_routes()?;
+        if self.plan.table.is_some() && (self.tables_failed || self.lost_table().is_some()) {
+            self.apply_tables()?;
+            restored = true;
+        }
+        self.follow_networks()?;
+        no_conflict(&self.interface, self.mode, &self.underlay)?;
+        Ok(restored)
     }
 
-    /// What was dropped because it claimed to come from a protected prefix and did not come
-    /// through the tunnel.
+    /// After others changed addresses: lets connected networks inside wider prefixes keep their own
+    /// way.
     ///
     /// # Errors
-    /// When `nft` is missing.
-    pub fn rejected(&self) -> Result<nft::Count, Error> {
-        Ok(nft::count(&self.identity.table(), firewall::REJECTED)?.unwrap_or_default())
+    /// When the kernel or `nft` refuses.
+    pub fn follow_connected(&mut self) -> Result<(), Error> {
+        let connected = connected(&self.interface, &mut self.netlink)?;
+        if connected == self.underlay.connected {
+            return Ok(());
+        }
+        self.underlay.connected = connected;
+        let before = (self.plan.thrown.clone(), self.plan.table.take());
+        self.plan = Plan::new(&self.interface, self.mode, &self.underlay)?;
+        let sets = |table: &Option<nft::Table>| table.as_ref().map(|table| table.sets.clone());
+        self.tables_failed |= sets(&before.1) != sets(&self.plan.table);
+        if before.0 != self.plan.thrown {
+            self.apply_routes()?;
+        }
+        if self.tables_failed { self.apply_tables() } else { Ok(()) }
     }
 
     /// The daemon ends: the killswitch stays if it is wanted, everything else goes.
@@ -317,12 +386,19 @@ impl Steering {
         if !self.interface.killswitch {
             return self.remove();
         }
-        if let Some(device) = self.device.take() {
+        let device = self.device.take();
+        let had_device = device.is_some();
+        if let Some(device) = device {
             for route in self.plan.device_routes(device, &self.sources) {
                 self.netlink.delete_route(&route)?;
             }
         }
-        Ok(self.reverse_path.restore()?)
+        let restored = self.reverse_path.restore();
+        // Nobody follows the machine's networks and addresses any more.
+        if had_device && (self.is_followed() || self.around.has_own()) {
+            self.apply_tables()?;
+        }
+        Ok(restored?)
     }
 
     /// Opens: removes everything.
@@ -333,30 +409,40 @@ impl Steering {
         remove(&mut self.netlink, &self.identity, &self.reverse_path, &self.run_dir)
     }
 
-    fn no_conflict(&mut self, interface: &Interface) -> Result<(), Error> {
-        if self.mode == Mode::None {
-            return Ok(());
-        }
-        let tun = self.netlink.link(&interface.name)?.map(|link| link.index);
-        let connected = self.netlink.connected(tun)?;
-        match conflicts(interface, &connected).into_iter().next() {
-            Some(conflict) => Err(Error::Conflict(conflict)),
-            None => Ok(()),
-        }
-    }
-
-    /// The order matters: first closed, whatever else fails; then kept out, then led in.
+    /// The order matters: first closed, whatever else fails; then kept out, then led in. Into a
+    /// device that is up, packets are led before rules make what is closed count.
     fn apply(&mut self) -> Result<(), Error> {
         let present = all_routes(&mut self.netlink)?;
         for route in missing(&self.plan.killswitch, &present) {
             self.netlink.add_route(route)?;
         }
-        self.add_rules()?;
+        if let Some(device) = self.device {
+            self.lead_in(device, &present)?;
+        }
+        self.add_rules(&present)?;
         let remembered = self.remember();
-        self.apply_table()?;
+        self.apply_tables()?;
         self.apply_reverse_path()?;
         self.apply_routes()?;
         remembered
+    }
+
+    /// Adds the routes into the TUN device that are not among those of ours that are `present`.
+    fn lead_in(&mut self, device: u32, present: &[Route]) -> Result<(), Error> {
+        let keys = sorted::set(present.iter().map(Route::key));
+        let none = Sources::new();
+        if missing(&sorted::set(self.plan.device_routes(device, &none)), &keys).next().is_none() {
+            return Ok(());
+        }
+        let sources = self.sources_now(device)?;
+        let link = self.netlink.link(&self.interface.name)?;
+        let led: Vec<Route> = self.plan.device_routes(device, &sources).collect();
+        for route in led.iter().filter(|route| keys.binary_search(&route.key()).is_err()) {
+            if link.as_ref().is_some_and(|link| link.up) && self.takes(&route.destination) {
+                source::put(&mut self.netlink, route, false)?;
+            }
+        }
+        Ok(())
     }
 
     fn remember(&self) -> Result<(), Error> {
@@ -368,17 +454,6 @@ impl Steering {
         done.map_err(|error| Error::Remembering(closed::path(&self.run_dir, name), error))
     }
 
-    fn apply_table(&mut self) -> Result<(), Error> {
-        let name = self.identity.table();
-        let Some(table) = &mut self.plan.table else { return Ok(nft::delete(&name)?) };
-        self.table_failed = true;
-        let start = nft::count(&name, firewall::REJECTED)?.unwrap_or_default();
-        table.counters.iter_mut().for_each(|counter| counter.start = start);
-        table.install()?;
-        self.table_failed = false;
-        Ok(())
-    }
-
     fn apply_reverse_path(&mut self) -> Result<(), Error> {
         match self.plan.loosen {
             true => Ok(self.reverse_path.loosen()?),
@@ -386,9 +461,11 @@ impl Steering {
         }
     }
 
-    fn apply_routes(&mut self) -> Result<(), Error> {
+    /// Whether anything that is led or closed was missing.
+    fn apply_routes(&mut self) -> Result<bool, Error> {
         let mut wanted = self.plan.killswitch.clone();
         if let Some(device) = self.device {
+            self.look_for_ipv6();
             if !self.plan.delegated {
                 self.apply_addresses(device)?;
             }
@@ -397,45 +474,117 @@ impl Steering {
             // one. What is led into the tunnel is unreachable until the device is up again.
             let link = self.netlink.link(&self.interface.name)?;
             if link.is_some_and(|link| link.up) {
-                wanted.extend(self.plan.device_routes(device, &self.sources));
+                let routes = self.plan.device_routes(device, &self.sources);
+                wanted.extend(routes.filter(|route| self.takes(&route.destination)));
             }
         }
         let wanted = sorted::set(wanted);
         let present = all_routes(&mut self.netlink)?;
         // The kernel tells our routes apart by all but their sources.
         let keys = |routes: &[Route]| sorted::set(routes.iter().map(Route::key));
-        let (present_keys, wanted_keys) = (keys(&present), keys(&wanted));
+        let (present_keys, mut wanted_keys) = (keys(&present), keys(&wanted));
+        let mut restored = missing(&self.plan.thrown, &present).next().is_some();
         for route in missing(&wanted, &present) {
+            restored = true;
             let replaces = present_keys.binary_search(&route.key()).is_ok();
             source::put(&mut self.netlink, route, replaces)?;
         }
-        let rules = self.add_rules()?;
-        let stale =
+        let rules = self.add_rules(&present)?;
+        restored |= self.plan.rules.iter().any(|rule| !rules.contains(rule));
+        wanted_keys.extend(&self.plan.thrown);
+        let wanted_keys = sorted::set(wanted_keys);
+        let stale = missing(&present_keys, &wanted_keys);
+        let stale = stale.filter(|route| self.identity.owns_route(route, self.device));
+        let (thrown, stale): (Vec<_>, Vec<_>) =
+            stale.partition(|route| route.target == Target::Throw);
+        for route in thrown {
+            self.netlink.delete_route(route)?;
+        }
+        let unwanted =
             |rule: &&Rule| self.identity.owns_rule(rule, &rules) && !self.plan.rules.contains(rule);
-        for rule in rules.iter().filter(stale) {
+        for rule in rules.iter().filter(unwanted) {
             self.netlink.delete_rule(rule)?;
         }
-        for route in missing(&present_keys, &wanted_keys) {
-            if self.identity.owns_route(route, self.device) {
-                self.netlink.delete_route(route)?;
-            }
+        for route in stale {
+            self.netlink.delete_route(route)?;
         }
-        Ok(())
+        Ok(restored)
     }
 
-    /// Adds the rules that are missing, and returns those that were there.
-    fn add_rules(&mut self) -> Result<Vec<Rule>, Error> {
+    /// Adds the rules, and what T1 throws back, where they are missing; `routes` of ours are there.
+    /// Returns the rules that were there.
+    fn add_rules(&mut self, routes: &[Route]) -> Result<Vec<Rule>, Error> {
         let present = all_rules(&mut self.netlink)?;
-        for rule in self.plan.rules.iter().filter(|rule| !present.contains(rule)) {
-            self.netlink.add_rule(rule)?;
+        let add = |netlink: &mut Netlink, into_t1| -> Result<(), Error> {
+            let missing = self.plan.rules.iter().filter(|rule| !present.contains(rule));
+            for rule in missing.filter(|rule| (rule.table == self.identity.t1) == into_t1) {
+                netlink.add_rule(rule)?;
+            }
+            Ok(())
+        };
+        add(&mut self.netlink, false)?;
+        for route in missing(&self.plan.thrown, routes) {
+            self.netlink.add_route(route)?;
         }
+        add(&mut self.netlink, true)?;
         Ok(present)
+    }
+
+    /// Gives routes into the tunnel other preferred sources, where they have changed.
+    fn apply_sources(&mut self) -> Result<(), Error> {
+        let Some(device) = self.device else { return Ok(()) };
+        let sources = self.sources_now(device)?;
+        if sources == self.sources {
+            return Ok(());
+        }
+        let before = core::mem::replace(&mut self.sources, sources);
+        let routes = self.plan.device_routes(device, &self.sources);
+        let other = |route: &Route| {
+            self.takes(&route.destination)
+                && before.get(&route.destination).copied() != route.source
+        };
+        let changed: Vec<Route> = routes.filter(other).collect();
+        let put = |route: &Route| source::put(&mut self.netlink, route, true);
+        match changed.iter().try_for_each(put) {
+            Ok(()) => Ok(()),
+            // The device is down, or others have been here.
+            Err(_) => self.apply_routes().map(|_| ()),
+        }
+    }
+
+    /// Whether the TUN device takes what is of the family of this prefix.
+    fn takes(&self, prefix: &IpCidr) -> bool {
+        !self.ipv6_off || Family::of(prefix) == Family::V4
+    }
+
+    /// Finds out whether IPv6 is switched off on the TUN device, which then carries IPv4 alone; what
+    /// is closed of IPv6 stays closed.
+    fn look_for_ipv6(&mut self) {
+        let name = &self.interface.name;
+        let setting =
+            std::fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"));
+        let off = setting.is_ok_and(|value| value.trim() != "0");
+        let steered = self.plan.steered.iter().map(|(prefix, ..)| prefix);
+        let mut of_ipv6 =
+            steered.chain(&self.plan.addresses).filter(|p| Family::of(p) == Family::V6);
+        if core::mem::replace(&mut self.ipv6_off, off) != off
+            && let Some(prefix) = of_ipv6.next()
+        {
+            match off {
+                true => log::warn!(
+                    "{name}: IPv6 is switched off (net.ipv6.conf.{name}.disable_ipv6), so the \
+                     tunnel carries IPv4 only, without {prefix}"
+                ),
+                false => log::info!("{name}: IPv6 is switched on again"),
+            }
+        }
     }
 
     fn apply_addresses(&mut self, device: u32) -> Result<(), Error> {
         let all = self.netlink.addresses()?;
         let present = || all.iter().filter(|(index, _)| *index == device).map(|(_, a)| a);
-        for address in &self.plan.addresses {
+        let wanted = self.plan.addresses.iter().filter(|address| self.takes(address)).copied();
+        for address in &wanted.collect::<Vec<_>>() {
             if !present().any(|a| a == address) {
                 self.netlink.add_address(device, address)?;
             }
@@ -446,6 +595,22 @@ impl Steering {
             }
         }
         Ok(())
+    }
+}
+
+/// The networks that this machine is connected to by others than the TUN device, or will be as far
+/// as the configuration says so.
+fn connected(interface: &Interface, netlink: &mut Netlink) -> Result<Vec<IpCidr>, Error> {
+    let tun = netlink.link(&interface.name)?.map(|link| link.index);
+    let connected = netlink.connected(tun)?;
+    Ok(sorted::set(connected.into_iter().chain(interface.connected.iter().copied())))
+}
+
+fn no_conflict(interface: &Interface, mode: Mode, underlay: &Underlay) -> Result<(), Error> {
+    let found = conflicts(interface, &underlay.connected).into_iter().next();
+    match found.filter(|_| mode != Mode::None) {
+        Some(conflict) => Err(Error::Conflict(conflict)),
+        None => Ok(()),
     }
 }
 
@@ -504,7 +669,9 @@ fn remove(
     run_dir: &Path,
 ) -> Result<(), Error> {
     let kernel = remove_from_kernel(netlink, identity);
-    let firewall = nft::delete(&identity.table());
+    let firewall = nft::delete(&[&identity.table(), &identity.guard()]);
+    // Mostly there is none, and some kernels have no tables of this family.
+    let _ = nft::apply(&killswitch::no_bridge_table(identity));
     reverse_path.restore()?;
     firewall?;
     kernel?;

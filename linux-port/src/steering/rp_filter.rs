@@ -89,7 +89,7 @@ impl ReversePath {
             }
         }
         match fs::remove_file(self.record()) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            Err(e) if !super::closed::is_nowhere(&e) => {
                 Err(failed(format!("removing {}", self.record().display()))(e))
             }
             _ => Ok(()),
@@ -117,7 +117,7 @@ impl ReversePath {
 
     fn set(&self, device: &str, value: u8) -> Result<(), Error> {
         match fs::write(self.path(device), value.to_string()) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed(format!(
+            Err(e) if !super::closed::is_nowhere(&e) => Err(failed(format!(
                 "rp_filter of {device} has to be {value} and cannot be set; set \
                  net.ipv4.conf.{device}.rp_filter={value} (sysctl) before the start"
             ))(e)),

@@ -1,16 +1,16 @@
 //! The address of ours from which packets of this machine go into the tunnel.
 //!
 //! A TUN device without an address leaves the choice to the kernel, which takes the address of any
-//! device: perhaps one that is no traffic selector, so that the packet is dropped here or by the
-//! peer. The routes into the tunnel therefore name a preferred source, for each peer and family in
-//! which the device has no address. Forwarded packets, and programs that bind to an address, have
-//! a source already and are not concerned.
+//! device: on a router that of its WAN, which is no traffic selector, so that the packet is dropped
+//! here or by the peer. The routes into the tunnel therefore name a preferred source, for each peer
+//! and family in which the device has no address. Forwarded packets, and programs that bind to an
+//! address, have a source already and are not concerned.
 
 use core::net::IpAddr;
 
 use smoltcp::wire::IpCidr;
 
-use super::underlay::{Endpoints, prefixes};
+use super::underlay::{Underlay, prefixes};
 use super::{Error, Steering};
 use crate::config::model::{Interface, Peer};
 use crate::netlink::{self, Errno, Family, Netlink, Route};
@@ -22,7 +22,8 @@ pub(super) type Sources = SortedMap<IpCidr, IpAddr>;
 /// The preferred sources for what `interface` leads into its tunnel.
 ///
 /// The first of `own`, the addresses of this machine, that is one of the peer's narrower local
-/// selectors is taken; otherwise, for a peer that protects the very address at which it is reached
+/// selectors is taken: of those that were agreed with it, or else of those that are configured.
+/// Otherwise, for a peer that protects the very address at which it is reached
 /// (the same subnet), the address from which ESP goes to it, as `towards` tells, because that is
 /// how it protects us; otherwise none: of a site behind a gateway nothing better is known than
 /// what the kernel would choose.
@@ -31,7 +32,7 @@ pub(super) type Sources = SortedMap<IpCidr, IpAddr>;
 /// Those of `towards`.
 pub(super) fn choose<E>(
     interface: &Interface,
-    endpoints: &Endpoints,
+    underlay: &Underlay,
     own: &[IpAddr],
     mut towards: impl FnMut(IpAddr) -> Result<Option<IpAddr>, E>,
 ) -> Result<Sources, E> {
@@ -45,8 +46,11 @@ pub(super) fn choose<E>(
             if led.peek().is_none() {
                 continue;
             }
-            let endpoint = endpoints.get(&peer.name).copied().filter(|at| protects(peer, *at));
-            let source = match (selected(peer, family, own), endpoint) {
+            let endpoint =
+                underlay.endpoints.get(&peer.name).copied().filter(|at| protects(peer, *at));
+            let agreed = underlay.agreed.get(&peer.name).and_then(|all| selected(all, family, own));
+            let local = agreed.or_else(|| selected(&peer.local_ips, family, own));
+            let source = match (local, endpoint) {
                 (Some(address), _) => Some(address),
                 (None, Some(remote)) if Family::of_address(remote) == family => towards(remote)?,
                 (None, _) => None,
@@ -65,12 +69,11 @@ fn protects(peer: &Peer, endpoint: IpAddr) -> bool {
     narrow.into_iter().any(|prefix| prefix.wire.contains_addr(&endpoint.into()))
 }
 
-/// The first own address inside the peer's local selectors. Selectors that mean any address
+/// The first own address inside the local selectors towards a peer. Selectors that mean any address
 /// recommend none.
-fn selected(peer: &Peer, family: Family, own: &[IpAddr]) -> Option<IpAddr> {
-    let of_family = |p: &&IpCidr| Family::of(p) == family && p.prefix_len() > 0;
-    let local: Vec<IpCidr> = peer.local_ips.iter().filter(of_family).copied().collect();
-    let inside = |a: &&IpAddr| local.iter().any(|p| p.contains_addr(&(**a).into()));
+fn selected(local: &[IpCidr], family: Family, own: &[IpAddr]) -> Option<IpAddr> {
+    let narrow = |p: &&IpCidr| Family::of(p) == family && p.prefix_len() > 0;
+    let inside = |a: &&IpAddr| local.iter().filter(narrow).any(|p| p.contains_addr(&(**a).into()));
     own.iter().filter(|a| is_known_to_others(a)).find(inside).copied()
 }
 
@@ -101,7 +104,7 @@ impl Steering {
         let towards = |remote| -> Result<Option<IpAddr>, netlink::Error> {
             Ok(netlink.route_to(remote, mark, through)?.and_then(|way| way.source))
         };
-        Ok(choose(&self.interface, &self.underlay.endpoints, &own, towards)?)
+        Ok(choose(&self.interface, &self.underlay, &own, towards)?)
     }
 }
 

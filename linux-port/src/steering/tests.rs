@@ -15,6 +15,8 @@ use crate::netns::{Neighbour, Scratch, sh, try_sh, within};
 
 mod firewall;
 mod netifd;
+mod onlink;
+mod refused;
 mod source;
 
 const MARK: u32 = 0x5300_0000;
@@ -54,6 +56,7 @@ fn interface(steering: model::Steering, peers: Vec<Peer>) -> Interface {
         private_key: None,
         addresses: vec![],
         virtual_addresses: false,
+        name_servers: Vec::new(),
         mtu: None,
         port: 500,
         nat_port: 4500,
@@ -63,7 +66,10 @@ fn interface(steering: model::Steering, peers: Vec<Peer>) -> Interface {
         zone: None,
         killswitch: true,
         state_dir: "/etc/simplevpn".into(),
+        connected: vec![],
         peers,
+        refused: vec![],
+        flawed: false,
     }
 }
 
@@ -84,8 +90,14 @@ fn of_peers(endpoints: &[&str]) -> Endpoints {
 }
 
 fn underlay(endpoints: &[&str]) -> Underlay {
-    let endpoints = of_peers(endpoints);
-    Underlay { ports: vec![500, 4500], endpoints, mtu: 1400, delegated: false }
+    Underlay {
+        ports: vec![500, 4500],
+        endpoints: of_peers(endpoints),
+        agreed: Agreed::new(),
+        connected: vec![],
+        mtu: 1400,
+        delegated: false,
+    }
 }
 
 fn tun(name: &str) -> u32 {
@@ -407,10 +419,10 @@ fn none_steers_nothing_but_keeps_clear_text_out() {
 }
 
 #[test]
-fn a_prefix_that_covers_a_connected_network_is_refused() {
+fn a_prefix_that_is_a_connected_network_is_refused() {
     within(|| {
         let (_lan, scratch) = (lan(), Scratch::new());
-        for allowed in ["10.0.0.0/24", "10.0.0.0/8", "fd00::/32"] {
+        for allowed in ["10.0.0.0/24", "fd00::/64"] {
             let refused = Steering::prepare(&policy(&[allowed]), underlay(&[]), scratch.path());
             assert!(matches!(refused, Err(Error::Conflict(_))), "{allowed}");
         }
@@ -423,7 +435,7 @@ fn a_prefix_that_covers_a_connected_network_is_refused() {
         // Later the LAN is renumbered.
         sh("ip address add 10.0.1.7/24 dev lan");
         let refused = steering.refresh().unwrap_err();
-        assert!(refused.to_string().contains("10.0.1.0/24 of peer b covers 10.0.1.0/24"));
+        assert!(refused.to_string().contains("10.0.1.0/24 of peer b is a network to which"));
     });
 }
 

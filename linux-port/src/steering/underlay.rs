@@ -12,6 +12,10 @@ use crate::sorted::SortedMap;
 /// Where the peers are at present, by their names; those of which nothing is known are missing.
 pub type Endpoints = SortedMap<String, IpAddr>;
 
+/// The traffic selectors that were agreed with peers for our end, by the peers' names, in wire
+/// space; those with which nothing narrower than any address was agreed are missing.
+pub type Agreed = SortedMap<String, Vec<IpCidr>>;
+
 /// What is known at run time and is not in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Underlay {
@@ -19,6 +23,11 @@ pub struct Underlay {
     pub ports: Vec<u16>,
     /// Where the peers are at present.
     pub endpoints: Endpoints,
+    /// Our ends of the peers' traffic selectors; those of a peer that is gone stay until there are
+    /// others.
+    pub agreed: Agreed,
+    /// The networks that this machine is connected to, in order. Steering finds them out itself.
+    pub connected: Vec<IpCidr>,
     /// MTU of the TUN device in bytes.
     pub mtu: u16,
     /// Whether the TUN device's addresses, and the routes into it in `main`, are somebody else's to

@@ -98,6 +98,11 @@ fn preshared_keys_that_nobody_guesses() {
         SECRET,
         &format!("0s{SECRET}"),
         "0x8f3c1d7705aa42e96b10fd2283c7915e0d6e4b3ac8f15297a4603be1dc7f1890",
+        // Texts: as clouds make them, as 'simplevpn genpsk --text' does, and 24 characters.
+        "uQ3_x.Rt7PzK2mWv9cLd4Nf6Hb8Jg5Ys",
+        "text:k7m2p.9xq4z.h3vtb.w8c5n.r2d6j.yf4sg.e9u7a",
+        "text:uQ3_x.Rt7PzK2mWv9cLd4Nf6",
+        &format!("text:{SECRET}"),
     ] {
         assert_eq!(warnings(&phone(9, &psk(secret))), [""; 0], "{secret}");
     }
@@ -106,6 +111,9 @@ fn preshared_keys_that_nobody_guesses() {
     for secret in [
         "secret",
         "correct horse battery staple, correct horse battery staple",
+        "text:uQ3_x.Rt7PzK2mWv9cLd4Nf",
+        "text:uQ3uQ3uQ3uQ3uQ3uQ3uQ3uQ3uQ3uQ3",
+        "text:correct horse battery staple, correct horse battery staple",
         "0s8l7HAG6pdgyC0ecvMKdaEg==",
         "0x8f3c1d7705aa42e96b10fd2283c7915e",
         "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
@@ -119,6 +127,12 @@ fn preshared_keys_that_nobody_guesses() {
     for (secret, message) in [
         ("0sAAA", "has no base64 after '0s'; write '0s' before what it is in base64"),
         ("0s", "is empty; write what 'simplevpn genpsk' prints"),
+        ("text:", "is empty; write what 'simplevpn genpsk' prints"),
+        (
+            &SECRET[..43],
+            "is almost what 'simplevpn genpsk' prints; copy all of it, or write 'text:' before it \
+             if these characters are the key",
+        ),
         ("0xabc", "has an odd number of hex digits; write two for each byte"),
         ("0xgg", "has a character that is not a hex digit; use 0-9 and a-f"),
     ] {
@@ -224,6 +238,49 @@ fn prefixes_fit_one_message() {
             "f:42: allowed_ips has more than 32 prefixes, which one message of IKE cannot hold; join some into larger ones"
         ]
     );
+    let both = |ours: u32, theirs: u32, prefix: &dyn Fn(u32) -> String| {
+        let list = |name: &str, from: u32, count: u32| -> String {
+            (from..from + count).map(|n| format!("list {name} '{}'\n", prefix(n))).collect()
+        };
+        phone(10, &(list("local_ips", 100, ours) + &list("allowed_ips", 0, theirs)))
+    };
+    let [v4, v6]: [&dyn Fn(u32) -> String; 2] =
+        [&|n| format!("10.9.{n}.0/24"), &|n| format!("fd09:{n}::/32")];
+    assert_eq!(warnings(&both(32, 32, v4)), [""; 0]);
+    assert_eq!(warnings(&both(5, 31, v6)), [""; 0]);
+    assert_eq!(
+        errors(&both(6, 31, v6)),
+        [
+            "f:16: allowed_ips and local_ips have more than 36 IPv6 prefixes together, which one message of IKE cannot hold; join some into larger ones"
+        ]
+    );
+}
+
+#[test]
+fn name_servers_for_those_who_get_an_address() {
+    let pool = |dns: &str| {
+        let key = format!("option private_key '{PRIVATE}'\nlist pool '10.77.0.0/24'\n{dns}");
+        with(&[(3, &key), (10, "")])
+    };
+    for dns in ["list dns '10.77.0.1'\nlist dns 'fd77::1'", "option dns '10.77.0.1 fd77::1'"] {
+        let loaded = accepted(&pool(dns));
+        assert_eq!(loaded.warnings, []);
+        let servers: [core::net::IpAddr; 2] =
+            ["10.77.0.1".parse().unwrap(), "fd77::1".parse().unwrap()];
+        assert_eq!(loaded.interfaces[0].name_servers, servers, "{dns}");
+    }
+    for wrong in ["10.77.0.0/24", "dns.example.net", "127.0.0.1", "0.0.0.0", "::1", "ff02::1"] {
+        let message = format!(
+            "f:5: dns '{wrong}' is not the address of a name server; beside pool it is given to \
+             peers: write it like '10.77.0.1' or 'fd77::1'"
+        );
+        assert_eq!(errors(&pool(&format!("list dns '{wrong}'"))), [message]);
+    }
+    let five = "option dns '10.77.0.1 10.77.0.2 10.77.0.3 10.77.0.4 10.77.0.5'";
+    assert_eq!(errors(&pool(five)), ["f:5: dns lists more than 4 name servers; remove some"]);
+    // Without a pool it is netifd's, whatever it says.
+    let loaded = accepted(&with(&[(3, &format!("option private_key '{PRIVATE}'\nlist dns 'x'"))]));
+    assert!(loaded.warnings.is_empty() && loaded.interfaces[0].name_servers.is_empty());
 }
 
 #[test]
@@ -236,12 +293,18 @@ fn pools() {
         with(&[(3, &key), (10, "")])
     };
     assert_eq!(warnings(&pool("list pool '10.77.0.0/24'")), [""; 0]);
+    // Inside a prefix of another peer, which is the wider one; one that is the pool takes it all.
+    assert_eq!(warnings(&pool("list pool '10.1.77.0/24'")), [""; 0]);
+    assert_eq!(
+        errors(&pool("list pool '10.1.0.0/16'")),
+        ["f:4: peer 'phone': the pool has no address left for it; list another"]
+    );
     // Network and broadcast address, and our own two.
     let small = "list addresses '10.77.0.1/24'\nlist addresses '10.77.0.2/24'\nlist pool \
                  '10.77.0.0/30'";
     assert_eq!(
         errors(&pool(small)),
-        ["f:6: pool has no address left for peer 'phone'; list another"]
+        ["f:6: peer 'phone': the pool has no address left for it; list another"]
     );
     let manual = good() + &super::peer("home", "10.3.0.0/16", 1, KEY_A, KEY_B);
     let manual = manual.replace("\tlist allowed_ips '10.3.0.0/16'\n", "");

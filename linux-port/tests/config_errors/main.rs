@@ -8,6 +8,7 @@ mod ike;
 mod interface;
 mod manual;
 mod peer;
+mod refused;
 mod sections;
 
 use simplevpn::config::{self, Diagnostic, Loaded};
@@ -54,8 +55,31 @@ fn with(line: usize, replacement: &str) -> String {
 fn errors(text: &str) -> Vec<String> {
     match config::parse("f", text) {
         Ok(loaded) => panic!("accepted: {loaded:?}\n{text}"),
-        Err(errors) => errors.iter().map(Diagnostic::to_string).collect(),
+        Err(errors) => errors.iter().map(|error| anonymous(text, error)).collect(),
     }
+}
+
+/// A message without the name of the peer that it is about, which it has to have if its line is one
+/// of a peer's section.
+fn anonymous(text: &str, diagnostic: &Diagnostic) -> String {
+    let lines: Vec<&str> = text.lines().take(diagnostic.line).collect();
+    let words = |line: &&str| -> Vec<String> {
+        line.split_whitespace().map(|word| word.trim_matches('\'').to_owned()).collect()
+    };
+    let mut sections: Vec<Vec<String>> = lines.iter().map(words).collect();
+    sections.retain(|words| words.first().is_some_and(|word| word == "config"));
+    let section = sections.last().filter(|section| section[1].starts_with("simplevpn_"));
+    // Of a peer without an interface nothing is read.
+    let stray = diagnostic.message.starts_with("peer of an interface ");
+    let Some(section) = section.filter(|_| !stray) else { return diagnostic.to_string() };
+    let index = sections.iter().filter(|other| other[1] == section[1]).count() - 1;
+    let peer = match section.get(2) {
+        Some(name) => format!("peer '{name}': "),
+        None => format!("peer @{}[{index}]: ", section[1]),
+    };
+    let named = diagnostic.message.strip_prefix(&peer);
+    let message = named.unwrap_or_else(|| panic!("{diagnostic} does not name {peer}"));
+    format!("{}: {message}", diagnostic.place())
 }
 
 fn accepted(text: &str) -> Loaded {
@@ -63,7 +87,7 @@ fn accepted(text: &str) -> Loaded {
 }
 
 fn warnings(text: &str) -> Vec<String> {
-    accepted(text).warnings.iter().map(Diagnostic::to_string).collect()
+    accepted(text).warnings.iter().map(|warning| anonymous(text, warning)).collect()
 }
 
 #[test]

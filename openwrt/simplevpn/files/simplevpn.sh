@@ -72,8 +72,9 @@ complain() {
 	proto_notify_error "$1" "$2"
 }
 
-# Gives the configuration of interface $1 to its daemon, as INTERFACE.uci, if nothing is wrong with
-# it. Otherwise complains and leaves it in INTERFACE.uci.new.
+# Gives the configuration of interface $1 to its daemon, as INTERFACE.uci, if it can run. Otherwise
+# complains and leaves it in INTERFACE.uci.new. Of errors in some peers, which are left out, the
+# daemon tells log and netifd.
 export_network() {
 	local interface=$1 file=$RUN/$1.uci status said reason line
 
@@ -90,8 +91,10 @@ export_network() {
 		case $line in
 		"$file.new"*) line="uci export network${line#"$file.new"}" ;;
 		esac
-		if [ "$status" = 0 ]; then
-			log warn "$interface: $line"
+		if [ "$status" = 0 ] || [ "$status" = 4 ]; then
+			case $status:$line in
+			0:* | *": warning: "*) log warn "$interface: $line" ;;
+			esac
 		elif [ -z "$reason" ]; then
 			reason=$line
 			complain "$interface" "$reason"
@@ -101,7 +104,7 @@ export_network() {
 	done <<-END
 	$said
 	END
-	if [ "$status" = 0 ]; then
+	if [ "$status" = 0 ] || [ "$status" = 4 ]; then
 		mv "$file.new" "$file"
 		return
 	fi
@@ -159,8 +162,8 @@ proto_simplevpn_setup() {
 		${device:+--tunlink "$device"} "$RUN/$interface.uci" "$interface"
 }
 
-# Peers whose sections did not change keep their SAs. With an error in it, what runs goes on as it
-# is.
+# Peers whose sections did not change keep their SAs. A peer with an error is left out; with an error
+# of the interface, or in all peers, what runs goes on as it is.
 proto_simplevpn_renew() {
 	local interface=$1
 

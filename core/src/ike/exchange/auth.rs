@@ -19,7 +19,7 @@ use crate::ike::keymat::IkeSecrets;
 use crate::ike::pad::{Encap, PadEntry, Ppk};
 use crate::ike::ppk;
 use crate::ike::reason::Reason;
-use crate::ike::sa::{About, Env, IkeSa, Outcome};
+use crate::ike::sa::{About, Env, IkeSa, Outcome, State};
 use crate::ike::status::IkeEvent;
 use crate::ike::wire::auth::Auth;
 use crate::ike::wire::id::Id;
@@ -50,7 +50,9 @@ fn write_request(sa: &mut IkeSa, env: &mut Env<'_>) -> Result<(), Reason> {
     let id = Id::from(&own_id);
     let Proof { auth, without_ppk } = prove(sa, &entry, &id, ppk.as_ref())?;
     float(sa);
-    let alone = env.others(peer).next().is_none();
+    // One that has ended, or is being closed, is none that packets could still use.
+    let is_gone = |sa: &IkeSa| matches!(sa.state, State::Ended | State::Closing);
+    let alone = env.others(peer).all(is_gone);
     let spi_in = env.child_spi().ok_or(Reason::Full)?;
     let offered = first_child::offered(sa, &entry);
     let env = &*env;

@@ -21,7 +21,6 @@ use crate::ike::sa::{Env, IkeSa, NONCE_LEN, Outcome, State};
 use crate::ike::status::IkeEvent;
 use crate::ike::suite::{ChildSuite, Pfs};
 use crate::ike::timer::Timer;
-use crate::ike::ts::Both;
 use crate::ike::want::Want;
 use crate::ike::wire::ke::Ke;
 use crate::ike::wire::notify::{self, Notify};
@@ -159,15 +158,15 @@ fn answer_child(
     let sent = sent_group(message);
     let preferences = &env.settings.preferences;
     let chosen = proposal::choose_child(message.sa()?, preferences, entry.pfs, sent);
-    let Some(chosen) = chosen else { return because(NotifyType::NO_PROPOSAL_CHOSEN) };
+    let Some(chosen) = chosen else {
+        sa.offers_nothing(env, message.sa()?);
+        return because(NotifyType::NO_PROPOSAL_CHOSEN);
+    };
     if chosen.suite.group.is_some() && chosen.suite.group != sent {
         return Ok(chosen.suite.group.map(Refusal::Group));
     }
-    let [local, remote] = first_child::offered(sa, &entry);
-    let (local, remote) = (local.narrowed(tsr), remote.narrowed(tsi));
-    if !Both::fit([&local, &remote]) {
-        return because(NotifyType::TS_UNACCEPTABLE);
-    }
+    let common = first_child::common(env, peer, first_child::offered(sa, &entry), [tsr, tsi]);
+    let Some([local, remote]) = common else { return because(NotifyType::TS_UNACCEPTABLE) };
     if !sa.may_renew(env.now) {
         return because(NotifyType::TEMPORARY_FAILURE);
     }
@@ -291,19 +290,22 @@ fn take_child(
         None => None,
     };
     let (peer, entry) = sa.entry(env.pad).ok_or(SA)?;
-    let [local, remote] = first_child::offered(sa, &entry);
-    let local = local.narrowed(message.ts_initiator()?);
-    let remote = remote.narrowed(message.ts_responder()?);
+    let selectors = [message.ts_initiator()?, message.ts_responder()?];
+    let common = first_child::common(env, peer, first_child::offered(sa, &entry), selectors);
     let nonces = Nonces { initiator: &asked.nonce, responder: theirs };
     let keys = child_keys(sa, suite, shared.as_ref(), nonces).ok_or(SA)?;
     if is_redundant(sa, asked, &Lowest::of(&asked.nonce, theirs)) {
         child::close_redundant(sa, env, pair);
         return Ok(());
     }
-    let agreed = Agreed::new(pair, true, &keys, [&local, &remote], sa.esp_path());
-    let fit = Both::fit([&local, &remote]);
-    if !fit || agreed.install(env, peer).is_err() {
-        let reason = if fit { Reason::Full } else { Reason::SelectorsRefused };
+    let failure = match &common {
+        None => Some(Reason::SelectorsRefused),
+        Some([local, remote]) => {
+            let agreed = Agreed::new(pair, true, &keys, [local, remote], sa.esp_path());
+            agreed.install(env, peer).err().map(|_| Reason::Full)
+        }
+    };
+    if let Some(reason) = failure {
         child::close_redundant(sa, env, pair);
         later(sa, env, reason);
         return Ok(());

@@ -10,9 +10,10 @@ use crate::ike::reason::Reason;
 use crate::ike::sa::{Env, IkeSa, Leased};
 use crate::ike::status::{Given, IkeEvent, MAX_GIVEN};
 use crate::ike::suite::{ChildSuite, Pfs};
-use crate::ike::ts::{Both, Ranges};
+use crate::ike::ts::{self, Ranges};
 use crate::ike::want::Want;
 use crate::ike::wire::numbers::{CfgType, NotifyType};
+use crate::ike::wire::ts::TrafficSelectors;
 use crate::ike::wire::{Malformed, Message, NoRoom, PayloadWriter};
 use crate::spd::PeerId;
 
@@ -31,6 +32,20 @@ pub(crate) fn offered(sa: &IkeSa, entry: &PadEntry<'_>) -> [Ranges; 2] {
         None => Ranges::of_prefixes(entry.remote),
     };
     [Ranges::of_prefixes(ours), theirs]
+}
+
+/// What is offered of both ends, and is in the peer's selectors for our end and for its own as well,
+/// as far as there is room for it. `None` if nothing is left at one end.
+pub(crate) fn common(
+    env: &Env<'_>,
+    peer: PeerId,
+    [mut local, mut remote]: [Ranges; 2],
+    [ts_ours, ts_theirs]: [TrafficSelectors<'_>; 2],
+) -> Option<[Ranges; 2]> {
+    (local, remote) = (local.narrowed(ts_ours), remote.narrowed(ts_theirs));
+    env.sad.narrow(peer, &mut local, &mut remote);
+    ts::fit(&mut local, &mut remote);
+    (!local.is_empty() && !remote.is_empty()).then_some([local, remote])
 }
 
 /// Writes what we ask for.
@@ -122,7 +137,8 @@ fn accept(
     if !ours.contain(ts_ours) || !theirs.contain(ts_theirs) {
         return Err(Reason::NoCommonSelectors);
     }
-    let agreed = [ours.narrowed(ts_ours), theirs.narrowed(ts_theirs)];
+    let agreed = common(env, peer, [ours, theirs], [ts_ours, ts_theirs]);
+    let agreed = agreed.ok_or(Reason::NoCommonSelectors)?;
     install(sa, env, peer, Child { spi_in, spi_out, suite }, &agreed)?;
     if entry.request_address {
         env.events.push(IkeEvent::Address(peer, given));
@@ -161,27 +177,26 @@ pub(crate) fn respond(
         _ => None,
     };
     sa.about.leased = given.as_ref().map(Leased::of).unwrap_or_default();
-    let [ours, theirs] = offered(sa, entry);
-    let ranges = [ours.narrowed(ts_ours), theirs.narrowed(ts_theirs)];
+    let ranges = common(env, peer, offered(sa, entry), [ts_ours, ts_theirs]);
     let chosen = proposal::choose_child(offer, &env.settings.preferences, Pfs::Never, None);
     let no_address = asked.is_some() && given.as_ref().is_none_or(|it| it.addresses.is_empty());
-    let made = match chosen {
+    let made = match (chosen, ranges) {
         _ if no_address && entry.lease.is_some() => {
             Err((NotifyType::INTERNAL_ADDRESS_FAILURE, Reason::NoCommonSelectors))
         }
-        None => Err((NotifyType::NO_PROPOSAL_CHOSEN, Reason::NoCommonChildProposal)),
-        Some(_) if !Both::fit(ranges.each_ref()) => {
-            Err((NotifyType::TS_UNACCEPTABLE, Reason::NoCommonSelectors))
+        (None, _) => {
+            sa.offers_nothing(env, offer);
+            Err((NotifyType::NO_PROPOSAL_CHOSEN, Reason::NoCommonChildProposal))
         }
-        Some(Chosen { number, spi, suite }) => make(sa, env, peer, (spi, suite), &ranges)
-            .map(|spi_in| (number, spi_in, suite))
-            .map_err(|reason| (NotifyType::NO_ADDITIONAL_SAS, reason)),
+        (Some(_), None) => Err((NotifyType::TS_UNACCEPTABLE, Reason::NoCommonSelectors)),
+        (Some(Chosen { number, spi, suite }), Some(ranges)) => {
+            make(sa, env, peer, (spi, suite), &ranges)
+                .map(|spi_in| Made { number, spi_in, suite, ranges, given })
+                .map_err(|reason| (NotifyType::NO_ADDITIONAL_SAS, reason))
+        }
     };
-    finish(sa, env, peer, entry, made.err().map(|(_, reason)| reason));
-    Ok(match made {
-        Ok((number, spi_in, suite)) => Ok(Made { number, spi_in, suite, ranges, given }),
-        Err((notify, _)) => Err(notify),
-    })
+    finish(sa, env, peer, entry, made.as_ref().err().map(|(_, reason)| *reason));
+    Ok(made.map_err(|(notify, _)| notify))
 }
 
 fn make(
@@ -225,6 +240,7 @@ fn install(
     let keys = ChildKeys::new(child.suite.cipher, &keys.secrets.sk_d, None, nonces);
     let path = sa.esp_path();
     let agreed = Agreed::new(child, sa.link.initiator, &keys, [ours, theirs], path);
+    let agreed = Agreed { first: true, ..agreed };
     agreed.install(env, peer).map_err(|_| Reason::Full)?;
     sa.children.current = Some(child);
     Ok(())

@@ -21,6 +21,7 @@ use crate::crypto::dh::{EphemeralKey, Group};
 use crate::ike::keymat::{IkeKeys, IkeSpis, Nonces};
 use crate::ike::link::Link;
 use crate::ike::nat::{self, Nat};
+use crate::ike::offered::Offered;
 use crate::ike::pad::Encap;
 use crate::ike::path::IkePath;
 use crate::ike::proposal::{self, Chosen};
@@ -52,6 +53,8 @@ pub(crate) struct Initiation {
     key: EphemeralKey,
     cookie: Cookie,
     rounds: u8,
+    /// Whether the peer has asked for the group of the key.
+    other_group: bool,
     /// Whether it says that there is a NAT in front of us.
     pretends: bool,
 }
@@ -64,7 +67,8 @@ pub(crate) fn begin(sa: &mut IkeSa, env: &mut Env<'_>) -> Outcome {
     sa.nonce = env.nonce();
     let key = EphemeralKey::generate(group, env.rng);
     let pretends = sa.entry(env.pad).is_some_and(|(_, entry)| entry.encap == Encap::Udp);
-    request(sa, env, Initiation { key, cookie: Cookie::new(), rounds: 0, pretends })
+    let (cookie, rounds, other_group) = (Cookie::new(), 0, false);
+    request(sa, env, Initiation { key, cookie, rounds, other_group, pretends })
 }
 
 fn request(sa: &mut IkeSa, env: &mut Env<'_>, initiation: Initiation) -> Outcome {
@@ -146,11 +150,16 @@ pub(crate) fn handle_response(
         Ok(()) => auth::request(sa, env),
         Err(Answer::Again(group, cookie)) => {
             sa.link.window.asked_again();
-            let key = group.map(|group| EphemeralKey::generate(group, env.rng));
-            let key = key.unwrap_or(initiation.key);
-            let cookie = cookie.unwrap_or(initiation.cookie);
-            let rounds = initiation.rounds.saturating_add(1);
-            request(sa, env, Initiation { key, cookie, rounds, pretends: initiation.pretends })
+            let Initiation { key, cookie: before, rounds, other_group, pretends } = initiation;
+            let other_group = other_group || group.is_some();
+            let key = group.map_or(key, |group| EphemeralKey::generate(group, env.rng));
+            let cookie = cookie.unwrap_or(before);
+            let rounds = rounds.saturating_add(1);
+            request(sa, env, Initiation { key, cookie, rounds, other_group, pretends })
+        }
+        Err(Answer::Repeated) => {
+            sa.task = Task::Init(initiation);
+            Outcome::Keep
         }
         Err(Answer::Rumour(reason)) => {
             sa.task = Task::Init(initiation);
@@ -170,6 +179,8 @@ type Cookie = Vec<u8, MAX_COOKIE_LEN>;
 enum Answer {
     /// We are to ask again, with another group or cookie than before.
     Again(Option<Group>, Option<Cookie>),
+    /// What it asks for has been done: it came twice, since our request before did.
+    Repeated,
     /// Somebody says that it will come to nothing.
     Rumour(Reason),
 }
@@ -209,6 +220,9 @@ fn answer(
     sa.link.keys = Some(IkeKeys::initial(suite.cipher, &shared, nonces, spis));
     sa.link.spis = spis;
     sa.link.window.answered();
+    // Something better than a rumour has come.
+    sa.rumour = None;
+    sa.timers.clear(Timer::HalfOpen);
     sa.suite = Some(suite);
     sa.about = About::of_init(message);
     sa.link.fragments = announces_fragments(message);
@@ -221,13 +235,21 @@ fn asked_again(initiation: &Initiation, groups: &[Group], message: &Message<'_>)
     let group = message
         .notification(NotifyType::INVALID_KE_PAYLOAD)
         .and_then(|notify| Group::from_number(notify.key_exchange_method()?.0))
-        .filter(|group| groups.contains(group) && *group != initiation.key.group());
+        .filter(|group| groups.contains(group));
     let cookie = message
         .notification(NotifyType::COOKIE)
-        .and_then(|notify| Cookie::from_slice(notify.data).ok())
-        .filter(|cookie| *cookie != initiation.cookie);
-    if initiation.rounds < MAX_ROUNDS && (group.is_some() || cookie.is_some()) {
-        return Answer::Again(group, cookie);
+        .and_then(|notify| Cookie::from_slice(notify.data).ok());
+    let new_group = group.filter(|group| *group != initiation.key.group());
+    let known = cookie.as_ref().is_some_and(|cookie| *cookie == initiation.cookie);
+    let new_cookie = cookie.filter(|_| !known);
+    let is_new = new_group.is_some() || new_cookie.is_some();
+    if initiation.rounds < MAX_ROUNDS && is_new {
+        return Answer::Again(new_group, new_cookie);
+    }
+    // The group of our first request cannot be what we were asked for.
+    let known_group = group.is_some() && initiation.other_group;
+    if !is_new && (known || known_group) {
+        return Answer::Repeated;
     }
     Answer::Rumour(match message.error().map(|notify| notify.notify_type) {
         Some(NotifyType::NO_PROPOSAL_CHOSEN | NotifyType::INVALID_KE_PAYLOAD) => {
@@ -252,8 +274,12 @@ pub(crate) struct Request<'m> {
 /// Why a request leads to nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// Nothing is said.
-    Silence,
+    /// There is no room for another IKE SA; nothing is said.
+    Busy,
+    /// It breaks the rules; nothing is said.
+    Malformed,
+    /// It is longer than any message of ours; nothing is said.
+    TooBig,
     /// It should use another group.
     Group(Group),
     /// There is nothing of ours in the offer.
@@ -272,9 +298,14 @@ impl<'m> Request<'m> {
         Ok(Request { message, datagram, path: *path, ke, nonce, cookie })
     }
 
+    /// What it offers.
+    pub(crate) fn offered(&self) -> Offered {
+        self.message.sa().map(Offered::of).unwrap_or_default()
+    }
+
     fn choose(&self, env: &Env<'_>) -> Result<Chosen<Spi, IkeSuite>, Refusal> {
         let sent = Group::from_number(self.ke.method.0);
-        let offer = self.message.sa().map_err(|_| Refusal::Silence)?;
+        let offer = self.message.sa().map_err(|_| Refusal::Malformed)?;
         let chosen = proposal::choose_ike(offer, &env.settings.preferences, sent);
         let chosen = chosen.ok_or(Refusal::NoProposal)?;
         if sent == Some(chosen.suite.group) {
@@ -298,7 +329,7 @@ pub(crate) fn respond(
 ) -> Result<(), Refusal> {
     let Chosen { number, suite, .. } = request.choose(env)?;
     let key = EphemeralKey::generate(suite.group, env.rng);
-    let shared = key.agree(request.ke.data).map_err(|_| Refusal::Silence)?;
+    let shared = key.agree(request.ke.data).map_err(|_| Refusal::Malformed)?;
     let nonce = env.nonce();
     let initiator = request.message.header().spis.initiator;
     let spis = IkeSpis { initiator, responder: own_spi };
@@ -329,6 +360,6 @@ pub(crate) fn respond(
     // Ours is far shorter than what there is room for.
     kept.and(written).map_err(|NoRoom| {
         *slot = None;
-        Refusal::Silence
+        Refusal::TooBig
     })
 }

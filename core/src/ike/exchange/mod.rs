@@ -65,14 +65,21 @@ pub(crate) fn start_next(sa: &mut IkeSa, env: &mut Env<'_>) -> Outcome {
 }
 
 /// Whether a message with this header is worth being opened: whether its id is that of a request
-/// or an answer that we wait for, or of the last request.
+/// or an answer that we wait for, or of the last request; and whether the IKE SA is as far as that.
+///
+/// An end that has done its part of IKE_AUTH may send a request at once, which can overtake its
+/// message of IKE_AUTH. It comes again when that has arrived: until then it is as good as lost.
 pub(crate) fn expects(sa: &IkeSa, header: &Header) -> bool {
     let window = &sa.link.window;
     if header.response {
-        window.awaits(header.message_id)
-    } else {
-        window.arrival(header.message_id) != Arrival::Outside
+        return window.awaits(header.message_id);
     }
+    let too_early = match sa.state {
+        State::Initiating => true,
+        State::HalfOpen => header.exchange != ExchangeType::IKE_AUTH,
+        _ => false,
+    };
+    !too_early && window.arrival(header.message_id) != Arrival::Outside
 }
 
 /// Whether it is the header of the request that was answered last. In fragments, only the first of

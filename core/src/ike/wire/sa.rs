@@ -36,7 +36,8 @@ pub struct Sa<'a> {
 /// One proposal. One that was parsed has [`Transforms`]; to write one, any transforms do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Proposal<T> {
-    /// The first offered is 1, the next one 2. What is chosen keeps its number.
+    /// What is chosen keeps the number that it had in the offer. We offer from 1 on; others may
+    /// begin anywhere, as long as each number is higher than the one before.
     pub number: u8,
     /// What the SA is of.
     pub protocol: Protocol,
@@ -288,18 +289,20 @@ impl<'a> Iterator for Proposals<'a> {
 impl<'a> Sa<'a> {
     pub(super) fn parse(proposals: &'a [u8]) -> Option<Sa<'a>> {
         let (first, mut more, mut rest) = Proposal::parse(proposals)?;
-        // Numbers count from 1; only an answer has one proposal with a number of the offer's.
-        if first.number == 0 || more && first.number != 1 {
+        // Those of a request should count from 1 (RFC 7296 §3.3.1). macOS, when it replaces keys,
+        // offers what was chosen before under the number that it had then. All that matters is that
+        // an answer can name one of them.
+        let mut number = first.number;
+        if number == 0 {
             return None;
         }
-        let mut number = first.number;
         while more {
             let next;
             (next, more, rest) = Proposal::parse(rest)?;
-            number = number.checked_add(1)?;
-            if next.number != number {
+            if next.number <= number {
                 return None;
             }
+            number = next.number;
         }
         rest.is_empty().then_some(Sa { proposals })
     }

@@ -310,8 +310,10 @@ fn proposals_that_break_a_rule_are_refused() {
         (a[0], a[4], b[4]) = (2, first, second);
         Sa::parse(&[a, b].concat()).map(|sa| sa.chosen().is_some())
     };
-    assert_eq!(two(1, 2), Some(false));
-    for (first, second) in [(1, 1), (1, 3), (2, 3), (2, 1)] {
+    for (first, second) in [(1, 2), (1, 3), (2, 3), (254, 255)] {
+        assert_eq!(two(first, second), Some(false), "{first}, {second}");
+    }
+    for (first, second) in [(0, 1), (1, 1), (2, 1), (255, 0)] {
         assert_eq!(two(first, second), None, "{first}, {second}");
     }
     for (spi, right) in [(255_u32, false), (256, true)] {

@@ -88,9 +88,9 @@ pub(super) fn add_peer(
     offset: Offset,
 ) {
     let ours: Vec<IpCidr> = ours.iter().map(|prefix| prefix.parse().unwrap()).collect();
-    let ours = Selectors::new(&ours).unwrap();
-    tunnel.sealer.insert_peer(id, OutboundPeer::new(offset, ours.clone())).unwrap();
-    tunnel.opener.insert_peer(id, InboundPeer::new(offset, ours)).unwrap();
+    let local = || Selectors::lent(ours.clone().leak().into());
+    tunnel.sealer.insert_peer(id, OutboundPeer::new(offset, local())).unwrap();
+    tunnel.opener.insert_peer(id, InboundPeer::new(offset, local())).unwrap();
     for prefix in theirs {
         let wire: IpCidr = prefix.parse().unwrap();
         let host = IpCidr::new(offset.to_host(wire.address().into()).into(), wire.prefix_len());

@@ -76,6 +76,35 @@ fn the_peer_behind_the_default_route_cannot_speak_for_the_others() {
     assert_eq!(outcome.wire[0].0.path, path(B));
 }
 
+/// A hub with a wide prefix and a site inside it that is reached directly: the longest prefix wins,
+/// whichever was there first and whatever the hub was heard saying before.
+#[test]
+fn the_peer_with_the_wider_prefix_cannot_speak_for_the_one_inside() {
+    for late in [false, true] {
+        let mut tunnel = tunnel();
+        add_peer(&mut tunnel, A, &["10.0.0.0/8"], &[], Offset::default());
+        let site = ["10.5.0.0/16"];
+        add_peer(&mut tunnel, B, if late { &[] } else { &site }, &[], Offset::default());
+        let wide = packet("10.4.0.7", "192.168.0.1", b"of the hub");
+        let near = packet("10.5.0.7", "192.168.0.1", b"of the site");
+        assert!(from(&mut tunnel, A, 1, &wide).is_ok());
+        if late {
+            assert!(from(&mut tunnel, A, 2, &near).is_ok());
+            tunnel.sealer.insert_policy(&site[0].parse().unwrap(), B).unwrap();
+            tunnel.opener.insert_policy(&site[0].parse().unwrap(), B).unwrap();
+        }
+        assert_eq!(from(&mut tunnel, A, 3, &near), Err(Discard::OutsideSelector), "{late}");
+        assert!(from(&mut tunnel, A, 4, &wide).is_ok());
+        assert_eq!(from(&mut tunnel, A, 5, &near), Err(Discard::OutsideSelector), "{late}");
+        assert!(from(&mut tunnel, B, 1, &near).is_ok());
+        assert_eq!(from(&mut tunnel, B, 2, &wide), Err(Discard::OutsideSelector));
+        for (to, peer) in [("10.5.0.7", B), ("10.6.0.7", A)] {
+            let (_, outcome) = sent(&mut tunnel, &packet("192.168.0.1", to, b""));
+            assert_eq!(outcome.wire[0].0.path, path(peer), "{to}");
+        }
+    }
+}
+
 /// What a peer's last packet came from is remembered, but only as long as it is the peer's.
 #[test]
 fn a_prefix_that_was_taken_away_is_refused_at_once() {
@@ -204,9 +233,9 @@ fn slots_and_prefixes_that_do_not_exist_are_refused() {
     assert_eq!(tunnel.sealer.insert_peer(beyond, peer), Err(SpdError::Full));
     let peer = crate::InboundPeer::new(Offset::default(), crate::Selectors::ANY);
     assert_eq!(tunnel.opener.insert_peer(beyond, peer), Err(SpdError::Full));
-    let prefix = "192.168.1.0/25".parse().unwrap();
-    assert_eq!(tunnel.sealer.insert_policy(&prefix, B), Err(SpdError::Overlap(A)));
-    assert_eq!(tunnel.opener.insert_policy(&prefix, B), Err(SpdError::Overlap(A)));
+    let prefix = "192.168.1.0/24".parse().unwrap();
+    assert_eq!(tunnel.sealer.insert_policy(&prefix, B), Err(SpdError::Taken(A)));
+    assert_eq!(tunnel.opener.insert_policy(&prefix, B), Err(SpdError::Taken(A)));
     assert_eq!(tunnel.opener.install(inbound_sa(255, A)), Err(SadError::ReservedSpi));
 }
 

@@ -7,7 +7,6 @@ use simplevpn_core::{Instant, Path, PeerId};
 
 use super::{Engine, esp_path, udp_path};
 use crate::config::model::{Encap, Host, Keying, Peer};
-use crate::outer_socket::Family;
 
 /// A peer that was heard elsewhere than where it was looked for, and then no more for this time,
 /// is looked for where the configuration says again.
@@ -49,12 +48,32 @@ impl Engine {
         if peer.has_moved() && peer.aimed.is_some_and(|aimed| addresses.contains(&aimed)) {
             return;
         }
-        let reachable =
-            addresses.iter().find(|address| self.data.outer.serves(Family::of(**address)));
-        if let Some(address) = reachable.copied() {
+        let (name, addresses) = (name.to_owned(), addresses.to_vec());
+        let reachable = addresses.iter().copied().find(|address| self.has_way(*address));
+        if let Some(address) = reachable.or(addresses.first().copied()) {
             let peer = &self.peers.list[at].config.name;
             log::info!("{}: {peer}: {name} is {address}", self.interface.name);
             self.aim_at(at, address);
+        }
+    }
+
+    /// After links or routes have changed: packets of manual keys that go to an address of a name to
+    /// which nothing leads go to another one, if there is a way to that. IKE looks for a way itself
+    /// when it calls.
+    pub(super) fn aim_where_ways_lead(&mut self) {
+        for at in 0..self.peers.list.len() {
+            let peer = &self.peers.list[at];
+            let (Some(name), Some(_)) = (name_of(&peer.config), peer.keys()) else { continue };
+            let addresses = self.resolver.last(name).to_vec();
+            let path =
+                self.peers.tunnel.sealer.peer(PeerId(at as u32)).and_then(|peer| peer.path());
+            let Some(now_at) = path.map(Path::remote) else { continue };
+            if addresses.len() < 2 || !addresses.contains(&now_at) || self.has_way(now_at) {
+                continue;
+            }
+            if let Some(other) = addresses.into_iter().find(|other| self.has_way(*other)) {
+                self.aim_at(at, other);
+            }
         }
     }
 
@@ -96,7 +115,7 @@ impl Engine {
 }
 
 /// The name under which a peer is reached, if it is not an address.
-pub(super) fn name_of(peer: &Peer) -> Option<&str> {
+pub(in crate::daemon) fn name_of(peer: &Peer) -> Option<&str> {
     match &peer.endpoint.as_ref()?.host {
         Host::Name(name) => Some(name),
         Host::Address(_) => None,

@@ -8,12 +8,15 @@ use simplevpn_core::ike::identity::Identity;
 use simplevpn_core::ike::{self, Given, Reason};
 
 use super::directory;
+use super::one_way::OneWay;
 use super::random;
 use super::silence::Silence;
 use crate::config::model::{self, Interface, Peer, Start};
 
 /// The pause after the first attempt that failed; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// How long an answer may take before there is traffic enough to ask once more.
+const ANSWER: Duration = Duration::from_secs(3);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -41,10 +44,18 @@ pub(in crate::daemon) struct Call {
     not_before: Instant,
     /// Attempts that failed, one after the other.
     failures: u32,
+    /// How often the peer has deleted the child SA soon after it was made, one after the other.
+    children_lost: u32,
     /// Raw ESP does not arrive: UDP is used instead.
     pub(super) through_udp: bool,
     /// What goes out unanswered.
     pub(super) silence: Silence,
+    /// What goes out while nothing comes but IKE.
+    pub(super) one_way: OneWay,
+    /// Why there is no way to where it is to be called, if there is none.
+    pub(super) no_way: Option<String>,
+    /// When its name was last resolved for want of a way.
+    pub(super) resolved: Instant,
 }
 
 impl Call {
@@ -54,6 +65,30 @@ impl Call {
         let wanted = start == Some(Start::Auto)
             || (start == Some(Start::Traffic) && interface.virtual_addresses);
         Call { lease: directory::lease(peer), start, wanted, ..Call::default() }
+    }
+
+    /// The same peer in another configuration, whose call was `before`. Without the same SAs all
+    /// begins anew; an address of ours stays until the peer has given another.
+    pub(super) fn after(
+        before: Option<Call>,
+        same_sas: bool,
+        interface: &Interface,
+        peer: &Peer,
+    ) -> Call {
+        let new = Call::new(interface, peer);
+        let Some(mut call) = before else { return new };
+        if !same_sas {
+            let asks = interface.virtual_addresses && peer.endpoint.is_some();
+            let given = if asks { call.given } else { Given::default() };
+            return Call { given, ..new };
+        }
+        if call.start != new.start {
+            (call.start, call.wanted) = (new.start, new.wanted);
+        }
+        if peer.endpoint.is_none() {
+            (call.address, call.address_id) = (None, None);
+        }
+        call
     }
 
     /// The peer is to be called there.
@@ -72,7 +107,12 @@ impl Call {
 
     /// Whether it is ever called.
     pub(super) fn calls(&self) -> bool {
-        self.address.is_some() && matches!(self.start, Some(Start::Auto | Start::Traffic))
+        self.address.is_some() && self.calls_by_itself()
+    }
+
+    /// Whether it would be called, if it were known where.
+    pub(super) fn calls_by_itself(&self) -> bool {
+        matches!(self.start, Some(Start::Auto | Start::Traffic))
     }
 
     /// Whether it is to be called now.
@@ -98,6 +138,7 @@ impl Call {
     pub(super) fn came_up(&mut self, now: Instant, by_us: bool) {
         (self.up, self.by_us) = (Some(now), by_us);
         (self.reason, self.failures, self.silence) = (None, 0, Silence::default());
+        self.one_way.begin();
     }
 
     /// The connection has ended, or an attempt to make one.
@@ -111,6 +152,21 @@ impl Call {
         let pause = pause.as_millis() as u64;
         let pause = pause / 2 + random::below(pause / 2 + 1);
         self.not_before = now.saturating_add(Duration::from_millis(pause));
+    }
+
+    /// The peer has deleted the child SA, and the connection has none any more. Another one is asked
+    /// for at once, and later each time if the peer deletes that soon as well.
+    pub(super) fn lost_child(&mut self, now: Instant) {
+        let lasted = self.up.is_some_and(|up| now.saturating_since(up) >= LONGEST_PAUSE);
+        self.failures = if lasted { 0 } else { self.children_lost };
+        self.failed(now, Reason::PeerClosedChild);
+        self.children_lost = self.failures;
+    }
+
+    /// Another child SA was asked for. If nothing comes of that, IKE asks again by itself.
+    pub(super) fn asked_for_child(&mut self, now: Instant) {
+        self.wanted = false;
+        self.not_before = now.saturating_add(ANSWER);
     }
 
     /// We have dropped the connection, to make another.
@@ -190,6 +246,26 @@ mod tests {
         assert!(pause(&mut call) <= 1000);
         call.aim("192.0.2.2".parse().unwrap());
         assert!(call.is_due(at(100)), "elsewhere it may be reached");
+    }
+
+    #[test]
+    fn a_child_that_the_peer_deletes_is_asked_for_again_and_later_each_time() {
+        let (interface, peer) = peer("auto");
+        let mut call = Call::new(&interface, &peer);
+        call.aim("192.0.2.1".parse().unwrap());
+        let mut pause = |lasts: u64| {
+            call.came_up(at(1000), true);
+            let now = at(1000 + lasts);
+            call.lost_child(now);
+            let pause = call.next().unwrap().saturating_since(now).as_millis();
+            call.asked_for_child(now);
+            assert_eq!(call.next(), None, "once");
+            pause
+        };
+        for (lasts, longest) in [(5, 1), (5, 2), (5, 4), (59, 8), (3600, 1), (0, 2)] {
+            let pause = pause(lasts);
+            assert!((longest * 500..=longest * 1000).contains(&pause), "{pause} ms of {longest} s");
+        }
     }
 
     #[test]

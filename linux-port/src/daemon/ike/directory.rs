@@ -62,7 +62,8 @@ impl Pad for Directory<'_> {
             remote: &peer.allowed_ips,
             encap: call.encap(peer),
             request_address: self.interface.virtual_addresses && peer.endpoint.is_some(),
-            lease: (!call.lease.is_empty()).then_some(Lease { addresses: &call.lease, dns: &[] }),
+            lease: (!call.lease.is_empty())
+                .then_some(Lease { addresses: &call.lease, dns: &self.interface.name_servers }),
             pfs: Pfs::Optional,
             lifetimes: Lifetimes::default(),
         })

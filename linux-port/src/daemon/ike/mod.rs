@@ -9,14 +9,22 @@
 //! | `directory` | the peers as the configuration has them |
 //! | `database` | the SAs that packets use |
 //! | `call` | when a peer is called |
+//! | `reach` | at which of its addresses a peer is called |
 //! | `silence` | when a peer is not heard any more |
+//! | `offer` | algorithms in words |
+//! | `one_way` | when IKE is heard and ESP is not |
+//! | `reload` | connections under another configuration |
 //! | `random` | the kernel's randomness |
 
 mod call;
 mod database;
 mod directory;
 mod inbox;
+mod offer;
+mod one_way;
 mod random;
+mod reach;
+mod reload;
 mod silence;
 
 use core::net::IpAddr;
@@ -26,10 +34,10 @@ use simplevpn_core::crypto::dh::Group;
 use simplevpn_core::crypto::sign::PrivateKey;
 use simplevpn_core::ike::suite::Preferences;
 use simplevpn_core::ike::{
-    Context, Given, Ike, IkeEvent, IkeSlot, IkeStatus, MAX_MESSAGE_LEN, PeerLink, Phase, Reason,
-    Settings, Target,
+    Context, Given, Ike, IkeEvent, IkeSlot, IkeStatus, MAX_MESSAGE_LEN, Offered, PeerLink, Phase,
+    Reason, SaDatabase, Settings,
 };
-use simplevpn_core::{Instant, Path, PeerId};
+use simplevpn_core::{Discards, Instant, Path, PeerId};
 use smoltcp::wire::IpCidr;
 
 use self::call::Call;
@@ -38,10 +46,7 @@ use self::directory::Directory;
 pub(super) use self::inbox::Inbox;
 use self::random::Random;
 use super::engine::Engine;
-use super::outer::Which;
-use super::peers;
-use crate::config::model::{Host, Interface, Keying, Secret};
-use crate::outer_socket::Family;
+use crate::config::model::{Interface, Keying, Secret};
 use crate::status::{Connection, State};
 
 /// Bytes for a fragmented message of a peer's.
@@ -57,7 +62,9 @@ const STRANGERS: Duration = Duration::from_secs(60);
 
 /// Whether some keys are negotiated.
 pub(super) fn is_used(interface: &Interface) -> bool {
+    // A peer that is refused may be right after a reload, which opens no ports.
     interface.peers.iter().any(|peer| directory::keys(peer).is_some())
+        || interface.refused.iter().any(|peer| peer.negotiated)
 }
 
 /// Whether every peer is one that we call: then our ports are our own affair.
@@ -98,6 +105,16 @@ impl Control {
     /// How the connection with a peer is; `None` if there is none, or only one that has ended.
     pub(super) fn status(&self, id: PeerId) -> Option<IkeStatus> {
         self.endpoint.status(id).filter(|status| status.phase != Phase::Closing)
+    }
+
+    /// Whether the log may be told of a stranger now.
+    fn may_tell(&self, now: Instant) -> bool {
+        self.told.is_none_or(|told| now.saturating_since(told) >= STRANGERS)
+    }
+
+    /// Messages that led to nothing, by reason.
+    pub(super) fn discards(&self) -> &Discards {
+        self.endpoint.discards()
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -151,6 +168,11 @@ fn has_fast_aes() -> bool {
     false
 }
 
+/// Whether a connection has come to an IKE SA and no further, or has lost its child SA.
+fn lacks_child(status: &IkeStatus) -> bool {
+    status.phase == Phase::Up && status.child.is_none()
+}
+
 fn group(group: Group) -> &'static str {
     match group {
         Group::Curve25519 => "x25519",
@@ -177,7 +199,7 @@ impl Engine {
         while let Some(event) = self.ike.as_mut().and_then(|ike| ike.endpoint.poll_event()) {
             self.ike_event(&event, now);
         }
-        self.follow_redirections();
+        self.follow_redirections(now);
     }
 
     /// Processes the messages that have come.
@@ -200,45 +222,6 @@ impl Engine {
         }
     }
 
-    /// Calls the peers that are to be called.
-    pub(super) fn call_peers(&mut self, now: Instant) {
-        let Some(control) = &self.ike else { return };
-        let due = |(at, call): (usize, &Call)| {
-            let id = PeerId(at as u32);
-            (call.is_due(now) && control.status(id).is_none()).then_some((id, call.address?))
-        };
-        let due: Vec<_> = control.calls.iter().enumerate().filter_map(due).collect();
-        for (id, remote) in due {
-            // Without a way there it is tried again at the next tick.
-            if let Some(target) = self.target(id, remote) {
-                self.with_ike(now, &mut |ike, cx| ike.initiate(now, cx, id, &target));
-            }
-        }
-    }
-
-    /// How a peer at `remote` is reached; `None` if there is no way.
-    fn target(&mut self, id: PeerId, remote: IpAddr) -> Option<Target> {
-        let local = self.local_address(remote)?;
-        let endpoint = self.interface.peers.get(id.index())?.endpoint.as_ref();
-        let (port, nat_port) = endpoint.map_or((500, 4500), |e| (e.port, e.nat_port));
-        let own = |natt| self.data.outer.port(Which::of_ike(remote, natt));
-        Some(Target {
-            local,
-            remote,
-            ports: own(false).map(|own| (own, port)),
-            nat_ports: (own(true)?, nat_port),
-        })
-    }
-
-    /// The address of ours from which packets go to `remote`.
-    fn local_address(&mut self, remote: IpAddr) -> Option<IpAddr> {
-        let through = match &self.interface.tunlink {
-            Some(name) => Some(self.netlink.link(name).ok()??.index),
-            None => None,
-        };
-        self.netlink.route_to(remote, self.steering.mark(), through).ok()??.source
-    }
-
     /// There is an address at which a peer can be called.
     pub(super) fn aim_call(&mut self, at: usize, address: IpAddr) {
         let Some(call) = self.ike.as_mut().and_then(|ike| ike.calls.get_mut(at)) else { return };
@@ -250,12 +233,12 @@ impl Engine {
     /// There are packets for a peer without an SA.
     pub(super) fn want_call(&mut self, id: PeerId, now: Instant) {
         let Some(control) = &mut self.ike else { return };
-        let alone = control
-            .status(id)
-            .is_some_and(|status| status.phase == Phase::Up && status.child.is_none());
+        let alone = control.status(id).is_some_and(|status| lacks_child(&status));
         let Some(call) = control.call(id) else { return };
         call.want();
-        if alone && call.not_before() <= now {
+        // Those that we call are asked when they are due.
+        if alone && call.not_before() <= now && !call.is_due(now) {
+            call.asked_for_child(now);
             self.renew_keys(id, now);
         }
         self.call_peers(now);
@@ -299,17 +282,34 @@ impl Engine {
                 let ours = *reason == Reason::Closed;
                 let level = if ours { log::Level::Debug } else { log::Level::Info };
                 self.tell(*id, level, &format_args!("down: {reason}"));
-                self.went_down(*id, *reason, now);
+                match reason {
+                    Reason::PeerClosedChild => self.lost_child(*id, now),
+                    reason => self.went_down(*id, *reason, now),
+                }
             }
             IkeEvent::Failed(id, reason) => self.attempt_failed(*id, *reason, now),
-            IkeEvent::Refused(claimed, from, reason) => self.refused(*claimed, *from, *reason, now),
+            IkeEvent::Refused(claimed, from, reason) => {
+                if let Some(call) = claimed.and_then(|id| self.ike.as_mut()?.call(id)) {
+                    call.refused(*reason);
+                }
+                self.refused(*claimed, *from, reason, now);
+            }
+            IkeEvent::Unacceptable(peer, from, offered) => {
+                self.unacceptable(*peer, *from, offered, now);
+            }
             IkeEvent::ChildRekeyed(id) => {
                 self.tell(*id, log::Level::Debug, &"new keys for packets");
+                self.follow_ike(*id);
+                if let Some(call) = self.ike.as_mut().and_then(|ike| ike.call(*id)) {
+                    call.one_way.was_renewed(now);
+                }
             }
             IkeEvent::Rekeyed(id) => self.tell(*id, log::Level::Debug, &"new keys for IKE"),
             IkeEvent::Moved(id, path) => {
-                let to = path.remote();
-                self.tell(*id, log::Level::Info, &format_args!("moved; now at {to}"));
+                if let Some(untold) = self.may_tell_move(*id, now) {
+                    let what = format_args!("moved; now at {}{untold}", path.remote());
+                    self.tell(*id, log::Level::Info, &what);
+                }
                 self.keep_nat_open(*id);
             }
             IkeEvent::Address(id, given) => self.take_addresses(*id, given),
@@ -317,8 +317,19 @@ impl Engine {
         }
     }
 
+    /// Makes sure that the packets for a peer go where its IKE SA has them go.
+    fn follow_ike(&mut self, id: PeerId) {
+        let Some(status) = self.ike.as_ref().and_then(|ike| ike.status(id)) else { return };
+        let path = self.peers.tunnel.sealer.peer(id).and_then(|peer| peer.path());
+        if let Some(path) = path.and_then(|path| status.astray(path)) {
+            let what = format_args!("packets go to {} now, as IKE does", path.remote());
+            self.tell(id, log::Level::Info, &what);
+            Database { peers: &mut self.peers }.set_path(id, path);
+        }
+    }
+
     /// Tells the log about a peer.
-    fn tell(&self, id: PeerId, level: log::Level, what: &dyn core::fmt::Display) {
+    pub(super) fn tell(&self, id: PeerId, level: log::Level, what: &dyn core::fmt::Display) {
         if let Some(peer) = self.interface.peers.get(id.index()) {
             log::log!(level, "{}: {}: {what}", self.interface.name, peer.name);
         }
@@ -355,6 +366,12 @@ impl Engine {
         self.peers.tunnel.sealer.set_keepalive(id, configured.or(nat));
     }
 
+    fn lost_child(&mut self, id: PeerId, now: Instant) {
+        if let Some(call) = self.ike.as_mut().and_then(|ike| ike.call(id)) {
+            call.lost_child(now);
+        }
+    }
+
     fn went_down(&mut self, id: PeerId, reason: Reason, now: Instant) {
         if let Some(call) = self.ike.as_mut().and_then(|ike| ike.call(id)) {
             call.failed(now, reason);
@@ -382,42 +399,41 @@ impl Engine {
         }
     }
 
-    /// A peer does not answer: its name may lead elsewhere by now, or to another address as well.
-    fn look_elsewhere(&mut self, id: PeerId, now: Instant) {
-        let Some(peer) = self.interface.peers.get(id.index()) else { return };
-        let Some(Host::Name(name)) = peer.endpoint.as_ref().map(|endpoint| &endpoint.host) else {
+    /// Nothing that was offered is what we take: the log tells both, so that it can be seen which
+    /// end is to be configured otherwise.
+    fn unacceptable(
+        &mut self,
+        peer: Option<PeerId>,
+        from: IpAddr,
+        offered: &Offered,
+        now: Instant,
+    ) {
+        let Some(control) = self.ike.as_mut().filter(|control| control.may_tell(now)) else {
             return;
         };
-        let addresses = self.resolver.last(name).to_vec();
-        self.resolver.watch(name, now);
-        let at = self.peers.list.get(id.index()).and_then(|peer| peer.aimed);
-        let at = addresses.iter().position(|address| Some(*address) == at);
-        let others = (1..=addresses.len()).map(|n| (at.unwrap_or(0) + n) % addresses.len());
-        let mut others = others.filter_map(|at| addresses.get(at)).copied();
-        if let Some(next) = others.find(|address| self.data.outer.serves(Family::of(*address)))
-            && let Some(call) = self.ike.as_mut().and_then(|ike| ike.call(id))
-        {
-            let not_before = call.not_before();
-            call.aim(next);
-            call.hold(not_before);
-            self.peers.list[id.index()].aimed = Some(next);
-            self.changed.endpoints = true;
-        }
+        let esp = peer.is_some();
+        let reason = if esp { Reason::NoCommonChildProposal } else { Reason::NoCommonProposal };
+        let ours = offer::ours(&control.endpoint.settings_mut().preferences, esp);
+        let theirs = offer::theirs(offered);
+        self.refused(peer, from, &format_args!("{reason} (theirs: {theirs}; ours: {ours})"), now);
     }
 
     /// Somebody was refused: strangers can do that as often as they like.
-    fn refused(&mut self, claimed: Option<PeerId>, from: IpAddr, reason: Reason, now: Instant) {
+    fn refused(
+        &mut self,
+        claimed: Option<PeerId>,
+        from: IpAddr,
+        why: &dyn core::fmt::Display,
+        now: Instant,
+    ) {
         let Some(control) = &mut self.ike else { return };
-        if let Some(call) = claimed.and_then(|id| control.call(id)) {
-            call.refused(reason);
-        }
-        if control.told.is_none_or(|told| now.saturating_since(told) >= STRANGERS) {
+        if control.may_tell(now) {
             control.told = Some(now);
             let name = &self.interface.name;
             let claimed = claimed.and_then(|id| self.interface.peers.get(id.index()));
             let who = claimed.map(|peer| format!(" as {}", peer.name)).unwrap_or_default();
             log::warn!(
-                "{name}: {from} tried to connect{who}: {reason}; more are not told for a minute"
+                "{name}: {from} tried to connect{who}: {why}; more are not told for a minute"
             );
         }
     }
@@ -440,8 +456,13 @@ impl Engine {
         self.changed.addresses = true;
     }
 
-    /// Tells the surroundings where IKE has led packets.
-    fn follow_redirections(&mut self) {
+    /// Tells the surroundings where IKE has led packets, and at once which addresses of ours they may
+    /// come from: a socket keeps for long what it got at first.
+    fn follow_redirections(&mut self, now: Instant) {
+        if core::mem::take(&mut self.peers.agreed) {
+            self.changed.endpoints = true;
+            self.settle_soon(now);
+        }
         if !core::mem::take(&mut self.peers.redirected) {
             return;
         }
@@ -495,46 +516,6 @@ impl Engine {
         }
     }
 
-    /// Closes the connections with peers that `interface` has no more, or other than before, and
-    /// returns whether we are the same to all others.
-    pub(super) fn close_changed(&mut self, interface: &Interface, now: Instant) -> bool {
-        let same_identity = interface.private_key == self.interface.private_key
-            && interface.virtual_addresses == self.interface.virtual_addresses;
-        let others = peers::Others::new(&interface.peers);
-        for at in 0..self.peers.list.len() {
-            let stays = others.have(&self.peers.list[at].config);
-            if !stays || !same_identity {
-                let id = PeerId(at as u32);
-                self.drop_connection(id, now);
-            }
-        }
-        same_identity
-    }
-
-    /// Goes on under another configuration, in which each peer has the place in `before` that is
-    /// given for it, if it was there.
-    pub(super) fn adopt_connections(&mut self, before: &[Option<usize>]) {
-        let Some(control) = &mut self.ike else { return };
-        control.private_key = self.interface.private_key.as_ref().and_then(private_key);
-        control.endpoint.enlarge(slots(before.len()).into());
-        control.endpoint.index(links(control.endpoint.capacity()).into());
-        let mut calls: Vec<_> = core::mem::take(&mut control.calls).into_iter().map(Some).collect();
-        let known = |at: Option<usize>| calls.get_mut(at?).and_then(Option::take);
-        let known: Vec<_> = before.iter().copied().map(known).collect();
-        let peers = known.into_iter().zip(&self.interface.peers);
-        let new = |peer| Call::new(&self.interface, peer);
-        control.calls = peers.map(|(call, peer)| call.unwrap_or_else(|| new(peer))).collect();
-        control.endpoint.renumber(&|id| {
-            let at = before.iter().position(|before| *before == Some(id.index()))?;
-            Some(PeerId(at as u32))
-        });
-        for id in (0..before.len() as u32).map(PeerId) {
-            if directory::keys(&self.interface.peers[id.index()]).is_some() {
-                self.keep_nat_open(id);
-            }
-        }
-    }
-
     /// The addresses of the TUN device, with those that peers have given us.
     pub(super) fn addresses(&self) -> Vec<IpCidr> {
         let given = self.ike.iter().flat_map(Control::given);
@@ -548,7 +529,8 @@ impl Engine {
         let call = control.calls.get(id.index())?;
         let status = control.status(id);
         let Some(status) = status else {
-            let reason = call.reason.map(|reason| reason.to_string());
+            let reason = call.no_way.clone().or_else(|| self.why_unresolved(id));
+            let reason = reason.or_else(|| call.reason.map(|reason| reason.to_string()));
             let reason = reason.unwrap_or_else(|| call.waits_for().to_owned());
             return Some(Connection {
                 state: State::Down,
@@ -578,7 +560,7 @@ impl Engine {
             state,
             since: Some(call.up.unwrap_or(status.since)),
             reason: reason.filter(|_| status.child.is_none()).map(|reason| reason.to_string()),
-            next_call: None,
+            next_call: call.next().filter(|_| lacks_child(&status)),
             rekey: status.rekey_child_at,
             last_heard: (status.phase != Phase::Negotiating).then_some(status.last_heard),
             suite: status.suite.map(|suite| (suite.cipher.name(), group(suite.group))),

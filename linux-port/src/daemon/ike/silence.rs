@@ -2,13 +2,15 @@
 //!
 //! A peer that was started anew knows nothing of us, and may be unable to call: so one that is not
 //! heard while there is traffic is called anew long before IKE gives it up. And what lies on the
-//! way may let only UDP pass: then ESP is put into UDP.
+//! way may let only UDP pass: then ESP is put into UDP. When IKE lives, and ESP of one direction does
+//! not, is in [`super::one_way`].
 
 use core::time::Duration;
 
 use simplevpn_core::{Instant, Path, PeerId};
 
 use super::super::engine::Engine;
+use super::one_way::{Seen, Step};
 use crate::config::model::Encap;
 
 /// A peer that was not heard for so long after something was sent is asked for a sign of life.
@@ -22,6 +24,8 @@ const IN_VAIN: u64 = 3;
 /// What goes out unanswered.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Silence {
+    /// When the last look was.
+    looked: Instant,
     /// Packets sent at the last look.
     sent: u64,
     /// When the first one was sent since the peer was last heard.
@@ -37,6 +41,8 @@ enum Remedy {
     Ask,
     CallAnew,
     UseUdp,
+    /// IKE lives, and ESP does not.
+    OneWay(Step),
 }
 
 /// What is known of a connection.
@@ -53,6 +59,16 @@ struct Signs {
 }
 
 impl Silence {
+    /// Whether there is nothing to look at, if so many packets were sent.
+    fn is_calm(&self, sent: u64) -> bool {
+        self.sent == sent && self.unanswered.is_none() && self.no_esp.is_none()
+    }
+
+    /// ESP has come since the last look; so many packets were sent.
+    fn heard(&mut self, sent: u64) {
+        (self.sent, self.unanswered, self.no_esp) = (sent, None, None);
+    }
+
     /// Looks at a connection, once a second or so.
     fn look(&mut self, now: Instant, signs: &Signs) -> Option<Remedy> {
         let sends = signs.sent != self.sent;
@@ -100,27 +116,59 @@ impl Engine {
                     }
                     self.drop_connection(id, now);
                 }
+                Some(Remedy::OneWay(Step::Ask)) => {
+                    self.with_ike(now, &mut |ike, cx| ike.probe(now, cx, id));
+                }
+                Some(Remedy::OneWay(Step::Renew)) => {
+                    self.tell(id, log::Level::Debug, &"packets go out, none comes; new keys");
+                    self.follow_ike(id);
+                    self.renew_keys(id, now);
+                }
+                Some(Remedy::OneWay(Step::CallAnew)) => {
+                    let what = "IKE is answered, and no ESP comes through; connecting anew";
+                    self.tell(id, log::Level::Warn, &what);
+                    self.drop_connection(id, now);
+                }
             }
         }
     }
 
     fn remedy(&mut self, id: PeerId, now: Instant) -> Option<Remedy> {
         let control = self.ike.as_mut()?;
-        // Only who can call can do something; and looking at a connection takes a while.
-        control.call(id).filter(|call| call.calls() && call.up.is_some())?;
+        let call = control.call(id)?;
+        let up = call.up?;
+        let outbound = self.peers.tunnel.sealer.peer(id)?;
+        let (sent, esp) =
+            (outbound.traffic().packets, self.peers.tunnel.opener.peer(id)?.traffic().last);
+        let looked = core::mem::replace(&mut call.silence.looked, now);
+        // Most peers are heard, or nothing is sent to them; and looking at a connection takes a
+        // while.
+        if esp.is_some_and(|esp| esp > looked) {
+            call.silence.heard(sent);
+            call.one_way.heard(sent);
+            return None;
+        }
+        if call.silence.is_calm(sent) && call.one_way.is_calm(sent) {
+            return None;
+        }
         let status = control.status(id)?;
         let call = control.call(id)?;
+        let (ours, calls, ike) = (status.ours, call.calls(), status.last_heard);
         let peer = self.interface.peers.get(id.index())?;
-        let outbound = self.peers.tunnel.sealer.peer(id)?;
         let raw = matches!(outbound.path(), Some(Path::Esp { .. })) && !call.through_udp;
-        let signs = Signs {
-            sent: outbound.traffic().packets,
-            up: call.up?,
-            esp: self.peers.tunnel.opener.peer(id)?.traffic().last,
-            ike: status.last_heard,
-            raw: raw && peer.encap == Encap::Auto,
+        let raw = raw && peer.encap == Encap::Auto;
+        // Only who can call can do something about a peer that is silent altogether.
+        let silent = if calls {
+            call.silence.look(now, &Signs { sent, up, esp, ike, raw })
+        } else {
+            call.silence.heard(sent);
+            None
         };
-        call.silence.look(now, &signs)
+        if let Some(Remedy::CallAnew | Remedy::UseUdp) = silent {
+            return silent;
+        }
+        let step = call.one_way.look(now, &Seen { sent, up, esp, ike, ours, calls });
+        step.map(Remedy::OneWay).or(silent)
     }
 }
 

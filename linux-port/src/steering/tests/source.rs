@@ -9,12 +9,16 @@ fn with_local(mut config: Interface, local: &[&str]) -> Interface {
 }
 
 fn chosen(config: &Interface, endpoints: &[&str], own: &[&str]) -> Sources {
+    chosen_by(config, &underlay(endpoints), own)
+}
+
+fn chosen_by(config: &Interface, underlay: &Underlay, own: &[&str]) -> Sources {
     let own: Vec<IpAddr> = own.iter().map(|a| a.parse().unwrap()).collect();
     let towards = |remote: IpAddr| -> Result<Option<IpAddr>, ()> {
         let source = if remote.is_ipv4() { "192.0.2.200" } else { "fd00::200" };
         Ok(source.parse().ok())
     };
-    choose(config, &of_peers(endpoints), &own, towards).unwrap()
+    choose(config, underlay, &own, towards).unwrap()
 }
 
 fn sources(pairs: &[(&str, &str)]) -> Sources {
@@ -42,6 +46,32 @@ fn a_local_selector_comes_before_the_way_to_the_peer_and_neither_is_none() {
         assert_eq!(chosen(config, &["192.0.2.1"], &own), Sources::new());
         assert_eq!(chosen(config, &[], &own), Sources::new());
     }
+}
+
+/// What was agreed with the first peer.
+fn agreed(prefixes: &[&str]) -> Agreed {
+    let prefixes: Vec<IpCidr> = prefixes.iter().map(|p| p.parse().unwrap()).collect();
+    [("b".to_string(), prefixes)].into_iter().collect()
+}
+
+#[test]
+fn what_was_agreed_comes_before_what_is_configured() {
+    let own = ["203.0.113.2", "10.1.0.1", "10.1.7.1", "fd01::1"];
+    let config = policy(&["192.168.1.0/24", "fd02::/64", "0.0.0.0/0"]);
+    let by = |config: &Interface, prefixes: &[&str]| {
+        let agreed = agreed(prefixes);
+        chosen_by(config, &Underlay { agreed, ..underlay(&["192.0.2.1"]) }, &own)
+    };
+    let v4 = |source| sources(&[("192.168.1.0/24", source), ("0.0.0.0/0", source)]);
+    assert_eq!(by(&config, &["10.1.0.0/16"]), v4("10.1.0.1"));
+    // A configured selector is narrowed by what was agreed, and used where nothing was.
+    let local = with_local(config.clone(), &["10.1.0.0/16"]);
+    assert_eq!(by(&local, &["10.1.7.0/24"]), v4("10.1.7.1"));
+    assert_eq!(by(&local, &[]), v4("10.1.0.1"));
+    // No address of ours is among them, or any would do.
+    assert_eq!(by(&config, &["10.9.0.0/16"]), Sources::new());
+    assert_eq!(by(&config, &["0.0.0.0/0", "::/0"]), Sources::new());
+    assert_eq!(by(&config, &["fd01::/64"]), sources(&[("fd02::/64", "fd01::1")]));
 }
 
 #[test]
@@ -123,6 +153,42 @@ fn the_source_follows_addresses() {
             assert_eq!((way("10.2.0.1"), way("fd02::1")), (is("unreachable", "unreachable")));
             down("vpn0", scratch.path()).unwrap();
             assert_eq!(way("10.2.0.1"), "lan");
+        });
+    }
+}
+
+#[test]
+fn the_source_follows_what_is_agreed() {
+    for steering in [model::Steering::Policy, model::Steering::Route] {
+        within(|| {
+            let (_lan, scratch) = (lan(), Scratch::new());
+            sh("ip address add 10.1.0.1/24 dev lo; ip address add fd01::1/64 dev lo nodad");
+            let peers = [("b", "10.2.0.0/24 fd02::/64"), ("c", "10.3.0.0/24")];
+            let peers = peers
+                .map(|(name, allowed)| peer(name, None, &allowed.split(' ').collect::<Vec<_>>()));
+            let mut steering = start(&interface(steering, peers.to_vec()), &scratch);
+            let left_alone = source_to("10.3.0.1");
+            let both = || [source_to("10.2.0.1"), source_to("fd02::1")];
+            for _ in 0..2 {
+                steering.set_agreed(agreed(&["10.1.0.0/16", "fd01::/64"])).unwrap();
+                assert_eq!(both(), ["10.1.0.1", "fd01::1"]);
+            }
+            assert_eq!(source_to("10.3.0.1"), left_alone);
+            // Others have taken the routes away meanwhile.
+            sh("ip route flush proto 50 table all; ip -6 route flush proto 50 table all");
+            steering.set_agreed(agreed(&["10.0.0.161/32", "fd00::161/128"])).unwrap();
+            assert_eq!(both(), ["10.0.0.161", "fd00::161"]);
+            steering.refresh().unwrap();
+            let before = state();
+            steering.set_agreed(agreed(&["10.0.0.0/24", "fd00::/64"])).unwrap();
+            assert_eq!(state(), before);
+            // A device that is down takes no routes; they are made with their source later.
+            sh("ip link set vpn0 down");
+            steering.set_agreed(agreed(&["10.1.0.0/16", "fd01::/64"])).unwrap();
+            assert_eq!(way("10.2.0.1"), "unreachable");
+            sh("ip link set vpn0 up");
+            steering.refresh().unwrap();
+            assert_eq!(both(), ["10.1.0.1", "fd01::1"]);
         });
     }
 }
