@@ -139,6 +139,28 @@ fn an_offer_with_nothing_of_ours_is_told_with_what_ours_is() {
     ends.we_say("without SAs: proposal refused: they offer no algorithms of ours for ESP");
 }
 
+/// A first message of version 1 of IKE: cookies, next payload SA, version 1.0, exchange 2. The rest
+/// does not matter.
+fn main_mode() -> [u8; 60] {
+    let mut message = [7; 60];
+    message[8..20].copy_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 1, 0x10, 2, 0]);
+    message
+}
+
+///  b, which seems to speak version 1 of IKE, and offers nothing of ours in version 2 -- a
+#[test]
+fn scanners_hide_nobody_in_the_log() {
+    let (_lab, sites) = sites();
+    let story = Story::psk(Caller::Them).proposals("aes256-sha256-modp2048", "aes256gcm16");
+    let us = sites.a.starts(&story.our_end());
+    let [from, to] = ["192.0.2.2:500", "192.0.2.1:500"].map(|it| it.parse().unwrap());
+    sites.b.send_packet(&udp_packet(from, to, &main_mode())).unwrap();
+    assert!(eventually(PROMPT, || us.log().contains("they speak IKEv1")), "{}", us.log());
+    let swan = sites.b.runs_strongswan(&story.connection);
+    assert!(swan.initiates().is_err());
+    assert!(eventually(PROMPT, || us.log().contains("(theirs: aes-cbc-256, ")), "{}", us.log());
+}
+
 ///  stranger, which speaks version 1 of IKE, or nothing that makes sense -- b
 #[test]
 fn who_speaks_another_protocol_is_counted_and_told_once() {
@@ -148,9 +170,7 @@ fn who_speaks_another_protocol_is_counted_and_told_once() {
         let [from, to] = ["192.0.2.3:500", "192.0.2.2:500"].map(|it| it.parse().unwrap());
         lab.stranger.send_packet(&udp_packet(from, to, message)).unwrap();
     };
-    // Main mode: cookies, next payload SA, version 1.0, exchange 2; the rest does not matter.
-    let mut main_mode = [7; 60];
-    main_mode[8..20].copy_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 1, 0x10, 2, 0]);
+    let main_mode = main_mode();
     let truncated = &lab.request[..lab.request.len() - 20];
     let mut unknown = lab.request.clone();
     // Of an IKE SA that nobody has.

@@ -11,9 +11,9 @@
 //! | `call` | when a peer is called |
 //! | `reach` | at which of its addresses a peer is called |
 //! | `silence` | when a peer is not heard any more |
-//! | `offer` | algorithms in words |
 //! | `one_way` | when IKE is heard and ESP is not |
 //! | `reload` | connections under another configuration |
+//! | `refused`, `offer` | what is told of those who cannot get in |
 //! | `random` | the kernel's randomness |
 
 mod call;
@@ -24,6 +24,7 @@ mod offer;
 mod one_way;
 mod random;
 mod reach;
+mod refused;
 mod reload;
 mod silence;
 
@@ -34,8 +35,8 @@ use simplevpn_core::crypto::dh::Group;
 use simplevpn_core::crypto::sign::PrivateKey;
 use simplevpn_core::ike::suite::Preferences;
 use simplevpn_core::ike::{
-    Context, Given, Ike, IkeEvent, IkeSlot, IkeStatus, MAX_MESSAGE_LEN, Offered, PeerLink, Phase,
-    Reason, SaDatabase, Settings,
+    Context, Given, Ike, IkeEvent, IkeSlot, IkeStatus, MAX_MESSAGE_LEN, PeerLink, Phase, Reason,
+    SaDatabase, Settings,
 };
 use simplevpn_core::{Discards, Instant, Path, PeerId};
 use smoltcp::wire::IpCidr;
@@ -45,6 +46,7 @@ use self::database::Database;
 use self::directory::Directory;
 pub(super) use self::inbox::Inbox;
 use self::random::Random;
+use self::refused::Told;
 use super::engine::Engine;
 use crate::config::model::{Interface, Keying, Secret};
 use crate::status::{Connection, State};
@@ -57,8 +59,6 @@ const SPARE_SAS: usize = 24;
 const INDEXED: usize = 128;
 /// How often a NAT in front of us is reminded (RFC 3948 §2.3).
 const NAT_KEEPALIVE: Duration = Duration::from_secs(20);
-/// How often the log tells of strangers.
-const STRANGERS: Duration = Duration::from_secs(60);
 
 /// Whether some keys are negotiated.
 pub(super) fn is_used(interface: &Interface) -> bool {
@@ -82,8 +82,8 @@ pub(super) struct Control {
     /// One for each peer.
     pub(super) calls: Vec<Call>,
     out: Box<[u8]>,
-    /// When the log was last told of a stranger.
-    told: Option<Instant>,
+    /// When the log was last told of who was refused.
+    told: Told,
 }
 
 impl Control {
@@ -98,18 +98,13 @@ impl Control {
             private_key: interface.private_key.as_ref().and_then(private_key),
             calls: interface.peers.iter().map(|peer| Call::new(interface, peer)).collect(),
             out: vec![0; MAX_MESSAGE_LEN].into_boxed_slice(),
-            told: None,
+            told: Told::default(),
         }
     }
 
     /// How the connection with a peer is; `None` if there is none, or only one that has ended.
     pub(super) fn status(&self, id: PeerId) -> Option<IkeStatus> {
         self.endpoint.status(id).filter(|status| status.phase != Phase::Closing)
-    }
-
-    /// Whether the log may be told of a stranger now.
-    fn may_tell(&self, now: Instant) -> bool {
-        self.told.is_none_or(|told| now.saturating_since(told) >= STRANGERS)
     }
 
     /// Messages that led to nothing, by reason.
@@ -288,12 +283,7 @@ impl Engine {
                 }
             }
             IkeEvent::Failed(id, reason) => self.attempt_failed(*id, *reason, now),
-            IkeEvent::Refused(claimed, from, reason) => {
-                if let Some(call) = claimed.and_then(|id| self.ike.as_mut()?.call(id)) {
-                    call.refused(*reason);
-                }
-                self.refused(*claimed, *from, reason, now);
-            }
+            IkeEvent::Refused(claimed, from, reason) => self.refused(*claimed, *from, *reason, now),
             IkeEvent::Unacceptable(peer, from, offered) => {
                 self.unacceptable(*peer, *from, offered, now);
             }
@@ -396,45 +386,6 @@ impl Engine {
         self.went_down(id, reason, now);
         if reason == Reason::NoAnswer {
             self.look_elsewhere(id, now);
-        }
-    }
-
-    /// Nothing that was offered is what we take: the log tells both, so that it can be seen which
-    /// end is to be configured otherwise.
-    fn unacceptable(
-        &mut self,
-        peer: Option<PeerId>,
-        from: IpAddr,
-        offered: &Offered,
-        now: Instant,
-    ) {
-        let Some(control) = self.ike.as_mut().filter(|control| control.may_tell(now)) else {
-            return;
-        };
-        let esp = peer.is_some();
-        let reason = if esp { Reason::NoCommonChildProposal } else { Reason::NoCommonProposal };
-        let ours = offer::ours(&control.endpoint.settings_mut().preferences, esp);
-        let theirs = offer::theirs(offered);
-        self.refused(peer, from, &format_args!("{reason} (theirs: {theirs}; ours: {ours})"), now);
-    }
-
-    /// Somebody was refused: strangers can do that as often as they like.
-    fn refused(
-        &mut self,
-        claimed: Option<PeerId>,
-        from: IpAddr,
-        why: &dyn core::fmt::Display,
-        now: Instant,
-    ) {
-        let Some(control) = &mut self.ike else { return };
-        if control.may_tell(now) {
-            control.told = Some(now);
-            let name = &self.interface.name;
-            let claimed = claimed.and_then(|id| self.interface.peers.get(id.index()));
-            let who = claimed.map(|peer| format!(" as {}", peer.name)).unwrap_or_default();
-            log::warn!(
-                "{name}: {from} tried to connect{who}: {why}; more are not told for a minute"
-            );
         }
     }
 
