@@ -48,7 +48,7 @@ discards! {
     Replayed = "replayed",
     /// The sequence number lies left of the anti-replay window (RFC 4303 §3.4.3).
     TooOld = "too_old",
-    /// The integrity check failed: altered, forged, or the keys differ.
+    /// An IKE message whose integrity check failed: altered, forged, or the keys differ.
     BadIcv = "bad_icv",
     /// Authenticated, but its padding is not 1, 2, 3, … or longer than the packet (RFC 4303 §2.4).
     BadPadding = "bad_padding",
@@ -58,18 +58,18 @@ discards! {
     Congestion = "congestion",
 
     // Messages of IKE.
-    /// It is of version 1 of IKE, which is another protocol.
+    /// A message of IKEv1, which is another protocol.
     IkeV1 = "ike_v1",
-    /// It is no message of IKEv2: truncated, its lengths contradict each other, or it lacks what an
-    /// IKE SA begins with.
+    /// No message of IKEv2: truncated, with lengths that contradict each other, or without what an IKE
+    /// SA begins with.
     IkeMalformed = "ike_malformed",
-    /// There is no room for it, or for all of its fragments.
+    /// An IKE message that is longer than the buffers, or whose fragments are.
     IkeTooBig = "ike_too_big",
-    /// No IKE SA has these SPIs.
+    /// An IKE message whose SPIs are those of no IKE SA.
     IkeNoSa = "ike_no_sa",
-    /// The integrity check failed: altered, forged, or the keys differ.
+    /// An IKE message whose integrity check failed: altered, forged, or the keys differ.
     IkeBadIcv = "ike_bad_icv",
-    /// An IKE SA was asked for with algorithms of which we take none.
+    /// An IKE_SA_INIT request none of whose proposals is acceptable.
     IkeNoProposal = "ike_no_proposal",
 
     // Both ways.
